@@ -1,0 +1,44 @@
+"""onnxq: quantize ONNX models for the hardware they run on, and prove what the engine runs.
+
+    result = onnxq.quantize("model.onnx", preset="int8", target="rtx-sm89", calibration=feeds)
+    result.save("model.int8.onnx")
+    onnxq.build("model.int8.onnx", "model.engine", target="rtx-sm89")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onnxq.compare import compare
+    from onnxq.engines import build
+    from onnxq.errors import OnnxqError
+    from onnxq.io import load, save
+    from onnxq.pipeline import calibrate, quantize
+    from onnxq.recipe import Recipe
+
+__version__ = "0.1.0"
+__all__ = ["OnnxqError", "Recipe", "build", "calibrate", "compare", "load", "quantize", "save"]
+
+_HOMES = {
+    "OnnxqError": "onnxq.errors",
+    "Recipe": "onnxq.recipe",
+    "build": "onnxq.engines",
+    "calibrate": "onnxq.pipeline",
+    "compare": "onnxq.compare",
+    "load": "onnxq.io",
+    "quantize": "onnxq.pipeline",
+    "save": "onnxq.io",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Import what is asked for, when it is asked for: `import onnxq` alone is cheap."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'onnxq' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""Calibration: data goes through the model, and what is learnt of its tensors is kept."""

@@ -1,0 +1,225 @@
+"""Where calibration and comparison data comes from.
+
+A feed is a dict of input names to numpy arrays: what one inference takes. A source gives feeds one
+at a time, and every feed is checked against the model before it is used.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import onnx_ir as ir
+
+from onnxq.calib import npz
+from onnxq.calib.functions import find_function
+from onnxq.calib.inputs import InputSpec, check_feed, model_inputs
+from onnxq.calib.random_feeds import random_feeds
+from onnxq.errors import DataError
+from onnxq.types import Array
+
+HOW_TO_GIVE_DATA = """\
+Give it in one of these ways:
+  a folder with one .npz per feed, whose keys are the model's input names
+  one .npz whose arrays count the samples along their first axis
+  path/file.py:function or package.module:function, yielding dicts of input names to arrays
+  random:8, for a dry run whose accuracy means nothing
+From Python also a list of such dicts, or a function that yields them.
+Some 32 to 128 samples like those of real use are enough."""
+
+_FUNCTION = re.compile(r"(.+\.py|[A-Za-z_][\w.]*):([A-Za-z_]\w*)")
+_logger = logging.getLogger("onnxq")
+
+DataLike: TypeAlias = str | os.PathLike[str] | Iterable[Any] | Callable[[], Any]
+Read: TypeAlias = Callable[[], Iterable[tuple[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One checked feed.
+
+    Attributes:
+        label: What errors call it: "feed 3", "feed 3 (data/0003.npz)".
+        feed: One array per input of the model.
+    """
+
+    label: str
+    feed: dict[str, Array]
+
+
+class FeedSource:
+    """Feeds for one model, to be read as often as needed (from a generator: once).
+
+    Attributes:
+        description: Where they come from, for the report.
+        length: How many there are; None when that shows only at the end.
+        is_random: Whether they are made up.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[InputSpec],
+        read: Read,
+        description: str,
+        length: int | None = None,
+        *,
+        is_random: bool = False,
+    ) -> None:
+        self.description = description
+        self.length = length
+        self.is_random = is_random
+        self._inputs = inputs
+        self._read = read
+
+    def __iter__(self) -> Iterator[Sample]:
+        """The feeds from the first on, each checked against the inputs of the model.
+
+        Raises:
+            DataError: A feed does not fit, the source fails, or there is no feed at all.
+        """
+        empty = True
+        for index, (name, feed) in enumerate(self._read()):
+            label = f"feed {index} ({name})" if name else f"feed {index} of {self.description}"
+            yield Sample(label, check_feed(self._inputs, feed, label))
+            empty = False
+        if empty:
+            raise DataError(f"There is no feed in {self.description}.", HOW_TO_GIVE_DATA)
+
+
+def open_feeds(source: DataLike | FeedSource, model: ir.Model) -> FeedSource:
+    """Find out what `source` is; the feeds themselves are read later.
+
+    Args:
+        source: One of these:
+            a folder: each .npz in it is one feed, its keys are input names; sorted by file name;
+            an .npz file: the first axis of every array counts the samples, and feed i is
+            `array[i:i+1]`, so each feed keeps a batch axis of 1;
+            "path/file.py:function" or "package.module:function": called without arguments at
+            every reading, yields dicts;
+            "random:N": N feeds made from the shapes and types of the model's inputs;
+            a function or an iterable of dicts: a list is read as often as needed, a generator
+            once;
+            an open source, which is returned as it is.
+        model: Whose inputs the feeds are for.
+
+    Raises:
+        DataError: It is none of these, or it cannot be read.
+        ModelError: The model takes something else than tensors of numbers.
+    """
+    if isinstance(source, FeedSource):
+        return source
+    inputs = model_inputs(model)
+    if isinstance(source, str | os.PathLike):
+        return _from_text(os.fspath(source), inputs)
+    if isinstance(source, dict):
+        raise DataError("The data is one dict; expected several.", "Wrap it in a list: [feed].")
+    if isinstance(source, Iterable):
+        return _from_iterable(source, inputs)
+    if callable(source):
+        name = getattr(source, "__qualname__", type(source).__qualname__)
+        return _from_function(source, f"the function {name}", inputs)
+    raise DataError(f"The data is a {type(source).__name__}.", HOW_TO_GIVE_DATA)
+
+
+def _from_text(source: str, inputs: Sequence[InputSpec]) -> FeedSource:
+    if source.startswith("random:"):
+        return _random(source, inputs)
+    path = Path(source)
+    if path.is_dir():
+        return _from_folder(path, inputs)
+    if path.is_file() and path.suffix == ".npz":
+        length = npz.count_samples(path)
+        return FeedSource(
+            inputs, lambda: (("", feed) for feed in npz.read_samples(path)), source, length
+        )
+    if path.exists():
+        raise DataError(f"{path} is neither a folder nor an .npz file.", HOW_TO_GIVE_DATA)
+    if _FUNCTION.fullmatch(source):
+        return _from_function(find_function(source), source, inputs)
+    raise DataError(f"There is no data at {path}.", HOW_TO_GIVE_DATA)
+
+
+def _from_folder(folder: Path, inputs: Sequence[InputSpec]) -> FeedSource:
+    paths = sorted(folder.glob("*.npz"))
+    if not paths:
+        raise DataError(f"The folder {folder} holds no .npz file.", HOW_TO_GIVE_DATA)
+    return FeedSource(
+        inputs,
+        lambda: ((str(path), npz.read_feed(path)) for path in paths),
+        f"{folder} ({len(paths)} files)",
+        len(paths),
+    )
+
+
+def _random(source: str, inputs: Sequence[InputSpec]) -> FeedSource:
+    count = source.removeprefix("random:")
+    if not count.isdecimal() or int(count) == 0:
+        raise DataError(f"'{source}': expected a number of feeds.", "Write random:8, for example.")
+    _logger.warning("The data is made up (%s): scales and accuracy will mean nothing.", source)
+    return FeedSource(
+        inputs,
+        lambda: (("", feed) for feed in random_feeds(inputs, int(count))),
+        source,
+        int(count),
+        is_random=True,
+    )
+
+
+def _from_function(
+    function: Callable[[], Any], description: str, inputs: Sequence[InputSpec]
+) -> FeedSource:
+    def read() -> Iterator[tuple[str, Any]]:
+        try:
+            feeds = function()
+        except Exception as failure:  # the user's function may raise anything
+            raise _failed(description, failure) from failure
+        if isinstance(feeds, dict) or not isinstance(feeds, Iterable):
+            raise DataError(
+                f"{description} returned a {type(feeds).__name__}; expected several feeds.",
+                "Yield one dict of input names to arrays per feed.",
+            )
+        yield from _guarded(feeds, description)
+
+    return FeedSource(inputs, read, description)
+
+
+def _from_iterable(feeds: Iterable[Any], inputs: Sequence[InputSpec]) -> FeedSource:
+    length = len(feeds) if isinstance(feeds, Sized) else None
+    description = f"a {type(feeds).__name__}" + ("" if length is None else f" of {length} feeds")
+    used = False
+
+    def read() -> Iterator[tuple[str, Any]]:
+        nonlocal used
+        if used and isinstance(feeds, Iterator):
+            raise DataError(
+                f"The data is {description}, which can be read only once, and is needed again.",
+                "Give a list, or the function that makes the generator.",
+            )
+        used = True
+        yield from _guarded(feeds, description)
+
+    return FeedSource(inputs, read, description, length)
+
+
+def _guarded(feeds: Iterable[Any], description: str) -> Iterator[tuple[str, Any]]:
+    iterator = iter(feeds)
+    for index in itertools.count():
+        try:
+            feed = next(iterator)
+        except StopIteration:
+            return
+        except Exception as failure:  # the user's code may raise anything
+            raise _failed(f"Feed {index} of {description}", failure) from failure
+        yield "", feed
+
+
+def _failed(what: str, failure: Exception) -> DataError:
+    return DataError(
+        f"{what} failed: {type(failure).__name__}: {failure}.", "Correct the function."
+    )

@@ -1,0 +1,118 @@
+"""Calibration: run the feeds through the model and show the observer each tapped tensor.
+
+The tapped tensors become the outputs of a clone of the model, so one inference gives all of them.
+A tap is observed and dropped before the next feed is read: memory follows the largest feed, not
+the number of feeds.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxq import runtime
+from onnxq.calib.feeds import FeedSource
+from onnxq.calib.fingerprint import fingerprint
+from onnxq.calib.store import CalibStore
+from onnxq.errors import DataError, ModelError
+from onnxq.observers import Observer, State
+from onnxq.progress import progress
+from onnxq.types import Array
+
+if TYPE_CHECKING:
+    import onnxruntime as ort  # type: ignore[import-untyped]
+
+_FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
+
+
+def calibrate(
+    model: ir.Model,
+    feeds: FeedSource,
+    tensors: Sequence[str],
+    observer: Observer,
+    provider: str = "cpu",
+) -> CalibStore:
+    """Observe `tensors` while the feeds run through the model, which is not modified.
+
+    Args:
+        model: The float model.
+        feeds: The data, from `open_feeds`.
+        tensors: Names of values of the top graph: inputs, outputs or anything between.
+        observer: What to remember of them.
+        provider: The execution provider of ONNX Runtime.
+
+    Raises:
+        DataError: The data does not fit the model, or an activation is NaN or infinite.
+        ModelError: A tensor does not exist or is not of floats, or the model does not load.
+    """
+    names = list(dict.fromkeys(tensors))
+    inputs = {value.name for value in model.graph.inputs}
+    clone = _with_outputs(model, names)
+    computed = [name for name in names if name not in inputs]
+    session = runtime.session(clone, provider=provider, memory_flat=True)
+    _refuse_others_than_floats(session, names)
+    states: dict[str, State] = {name: observer.init() for name in names}
+    samples = 0
+    with progress("Calibrating", feeds.length) as advance:
+        for sample in feeds:
+            arrays = runtime.run(session, computed, sample.feed, sample.label)
+            arrays.reverse()
+            for name in names:
+                array = sample.feed[name] if name in inputs else arrays.pop()
+                _require_finite(array, name, sample.label)
+                states[name] = observer.update(states[name], array)
+            samples += 1
+            advance()
+    return CalibStore(
+        states=states,
+        fingerprint=fingerprint(model),
+        feeds=feeds.description,
+        samples=samples,
+        observer=observer.name,
+        settings=observer.settings,
+        is_random=feeds.is_random,
+    )
+
+
+def _with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
+    """A clone that shares the weights and computes `names` only."""
+    clone = model.clone()
+    graph = clone.graph
+    values = {v.name: v for v in graph.inputs}
+    values.update((v.name, v) for node in graph for v in node.outputs)
+    outputs = []
+    for name in names:
+        value = values.get(name)
+        if value is None or name in graph.initializers:
+            near = difflib.get_close_matches(name, [n for n in values if n], n=1)
+            raise ModelError(
+                f"'{name}' is not an activation of the model's top graph.",
+                f"Did you mean '{near[0]}'?" if near else None,
+            )
+        outputs.append(value)
+    graph.outputs[:] = outputs
+    return clone
+
+
+def _refuse_others_than_floats(session: ort.InferenceSession, names: Sequence[str]) -> None:
+    types = {value.name: value.type for value in session.get_outputs()}
+    for name in names:
+        if types[name] not in _FLOATS:
+            raise ModelError(
+                f"'{name}' is a {types[name]}; only float, float16 and double are calibrated.",
+                "Leave it out.",
+            )
+
+
+def _require_finite(array: Array, name: str, label: str) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspicious = not np.isfinite(array.sum())  # one fast pass; a sum may also just overflow
+    if suspicious and not np.isfinite(array).all():
+        raise DataError(
+            f"Tensor '{name}' holds NaN or infinity for {label}.",
+            "Check the data; if the float model itself overflows there, leave the op in float.",
+        )

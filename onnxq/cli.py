@@ -1,0 +1,260 @@
+"""The command `onnxq`: the Python functions, one command each.
+
+Exit codes: 0 done; 1 a threshold that was asked for is not met; 2 bad input; 3 an engine that does
+not run in the precision planned. Results go to standard output, everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onnxq.errors import OnnxqError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+app = typer.Typer(
+    help="Quantize ONNX models for the hardware they run on, and prove what the engine runs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Model = Annotated[Path, typer.Argument(help="An ONNX file.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+_DATA_HELP = (
+    "A folder of .npz files, one .npz file, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, or random:N."
+)
+
+
+@app.command()
+def quantize(
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
+    target: Annotated[str, typer.Option(help="What it will run on; see `onnxq targets`.")],
+    preset: Annotated[str | None, typer.Option(help="int8 or int4.")] = None,
+    calibration: Annotated[str | None, typer.Option(help=_DATA_HELP)] = None,
+    stats: Annotated[
+        Path | None, typer.Option(help="Statistics written by `onnxq calibrate`.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A YAML or JSON file; see README.")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Names of nodes to leave in float, as a pattern.")
+    ] = None,
+    external_data: Annotated[
+        bool, typer.Option("--external-data", help="Put the weights in a file beside the model.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write what was done and why: .json or .html.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Quantize a model: int8 (calibrated Q/DQ) or int4 (blockwise weights)."""
+    from onnxq import io, pipeline  # noqa: PLC0415
+
+    for path in (output, report):
+        if path is not None:
+            io.ensure_writable(path)
+    result = pipeline.quantize(
+        model,
+        target=target,
+        preset=preset,
+        recipe=recipe,
+        calibration=calibration,
+        stats=stats,
+        exclude=exclude or (),
+    )
+    result.save(output, external_data=external_data)
+    if report is not None:
+        result.report.save(report)
+    if as_json:
+        _print_json(result.report.to_json())
+        return
+    for warning in result.report.warnings:
+        _say(f"warning: {warning}")
+    written = result.report
+    size = written.weight_bytes
+    counts = ", ".join(f"{count} {action}" for action, count in sorted(written.counts().items()))
+    print(f"{output}: {counts}; weights {size['after'] / size['before']:.2f} of float's size")
+    _print_table(_float_table(written.float_reasons()))
+
+
+@app.command()
+def calibrate(
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The statistics file to write.")],
+    calibration: Annotated[str, typer.Option(help=_DATA_HELP)],
+    observer: Annotated[str, typer.Option(help="How ranges are found.")] = "minmax",
+    provider: Annotated[str, typer.Option(help="Where ONNX Runtime runs: cpu or cuda.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Sum up the activations of a model over data, for `onnxq quantize --stats`."""
+    from onnxq import io, pipeline  # noqa: PLC0415
+
+    io.ensure_writable(output)
+    store = pipeline.calibrate(model, calibration, observer=observer, provider=provider)
+    store.save(output)
+    if as_json:
+        _print_json(store.summary())
+    else:
+        summary = store.summary()
+        print(f"{output}: {summary['tensors']} tensors, {summary['samples']} samples")
+
+
+@app.command()
+def build(
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The engine to write.")],
+    target: Annotated[str, typer.Option(help="rtx-smNN or trt-smNN; see `onnxq targets`.")],
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=MIN:OPT:MAX for a dynamic input, such as x=1x3x48x32:1x3x48x320:..."),
+    ] = None,
+    allow_fallback: Annotated[
+        bool,
+        typer.Option("--allow-fallback", help="Accept ops that run in float against the plan."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Build an engine, and prove the precision that it runs in."""
+    from onnxq import engines  # noqa: PLC0415
+
+    result = engines.build(
+        model, output, target=target, shapes=_shapes(shape or []), allow_fallback=allow_fallback
+    )
+    manifest = engines.describe(result.engine)
+    if as_json:
+        _print_json(manifest)
+    else:
+        _print_engine(manifest)
+
+
+@app.command()
+def compare(
+    reference: Annotated[Path, typer.Argument(help="The float model.", show_default=False)],
+    candidate: Annotated[Path, typer.Argument(help="The quantized model.", show_default=False)],
+    data: Annotated[str, typer.Option(help=_DATA_HELP)],
+    min_sqnr: Annotated[
+        float | None, typer.Option(help="Exit with 1 if an output's SQNR is below this, in dB.")
+    ] = None,
+    provider: Annotated[str, typer.Option(help="Where ONNX Runtime runs: cpu or cuda.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Measure how far the outputs of a model are from those of its float original."""
+    import onnxq  # noqa: PLC0415
+
+    comparison = onnxq.compare(reference, candidate, data, provider=provider)
+    if as_json:
+        _print_json(comparison.to_json())
+    else:
+        header, *rows = comparison.to_rows()
+        _print_table(_table(header, rows))
+    if min_sqnr is not None and not comparison.min_sqnr_db >= min_sqnr:
+        _say(f"The lowest SQNR is {comparison.min_sqnr_db:.2f} dB; {min_sqnr:.2f} dB was asked for.")
+        raise typer.Exit(1)
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="An ONNX file or an engine.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Tell what is quantized to what, and what is left in float and why."""
+    from onnxq import inspection  # noqa: PLC0415
+
+    found = inspection.inspect(file)
+    if as_json:
+        _print_json(found)
+    elif "attestation" in found:
+        _print_engine(found)
+    else:
+        for key in ("target", "preset", "file_bytes", "weight_bytes"):
+            print(f"{key.replace('_', ' ')}: {found[key]}")
+        rows = [[f["op_type"], f["precision"], f["reason"], str(f["count"])] for f in found["ops"]]
+        _print_table(_table(["op", "precision", "why", "nodes"], rows))
+
+
+@app.command()
+def targets(as_json: Json = False) -> None:
+    """List the targets and what each of them runs in low precision."""
+    from onnxq.inspection import targets_table  # noqa: PLC0415
+
+    table = targets_table()
+    if as_json:
+        _print_json(table)
+        return
+    header = ["target", "hardware", "int8", "kept float in int8", "int4"]
+    _print_table(_table(header, [[row[column] for column in header] for row in table]))
+
+
+def main() -> None:
+    """Run the command line; errors made for users are one message and an exit code."""
+    warnings.showwarning = lambda message, *_args, **_kwargs: _say(f"warning: {message}")
+    try:
+        app()
+    except OnnxqError as failure:
+        _say(f"error: {failure}")
+        sys.exit(failure.exit_code)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        sys.exit(130)
+
+
+def _shapes(given: list[str]) -> dict[str, str]:
+    shapes = {}
+    for each in given:
+        name, equals, shape = each.rpartition("=")
+        if not equals or not name:
+            raise OnnxqError(
+                f"--shape '{each}' is not NAME=MIN:OPT:MAX.",
+                "Example: --shape x=1x3x48x32:1x3x48x320:1x3x48x1280",
+            )
+        shapes[name] = shape
+    return shapes
+
+
+def _float_table(reasons: dict[str, Any]) -> Table:
+    rows = [
+        [", ".join(sorted({d.op_type for d in decisions})), str(len(decisions)), reason]
+        for reason, decisions in reasons.items()
+        if any(d.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") for d in decisions)
+    ]
+    return _table(["left in float", "nodes", "because"], rows)
+
+
+def _print_engine(manifest: dict[str, Any]) -> None:
+    summary = manifest["attestation"]["summary"]
+    print(f"{manifest['engine']['path']}: {manifest['engine']['bytes'] / 1e6:.2f} MB")
+    for key, count in summary.items():
+        print(f"  {key}: {count}")
+
+
+def _table(header: list[str], rows: list[list[str]]) -> Table:
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(*header, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _print_table(table: Table) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    if table.row_count:
+        Console(markup=False, width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _print_json(data: object) -> None:
+    print(json.dumps(data, indent=2))
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)

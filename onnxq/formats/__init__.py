@@ -1,0 +1,17 @@
+"""Number formats, one file each: the name of a format is the name of its module."""
+
+from onnxq import registry
+from onnxq.errors import RecipeError
+from onnxq.formats.base import IntegerFormat
+
+__all__ = ["IntegerFormat", "get"]
+
+
+def get(name: str) -> IntegerFormat:
+    """The format called `name`.
+
+    Raises:
+        RecipeError: There is none; the message proposes the nearest.
+    """
+    number_format: IntegerFormat = registry.load("onnxq.formats", name, "FORMAT", RecipeError)
+    return number_format

@@ -1,0 +1,99 @@
+"""What a file says of itself: the precision of its ops, or of an engine's, and why."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from onnxq import io, targets
+from onnxq.onnxfile import stored_bytes
+from onnxq.pipeline import METADATA
+from onnxq.targets import No, StaticSupport, Target
+
+
+def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What is quantized to what in an ONNX model, or in an engine that onnxq built.
+
+    Returns:
+        For a model: "target", "preset", "file_bytes", "weight_bytes", "weights" (bytes by data
+        type) and "ops", a list of {"op_type", "precision", "reason", "count"}. For an engine: its
+        manifest.
+
+    Raises:
+        ModelError: The file is not a model.
+        EngineError: The engine has no manifest, or is not the one that the manifest is about.
+    """
+    path = Path(path)
+    if path.suffix != ".onnx" and path.with_name(f"{path.name}.json").is_file():
+        from onnxq import engines  # noqa: PLC0415
+
+        return engines.describe(path)
+    model = io.load(path)
+    ops = Counter(
+        (node.op_type, *_precision(node.metadata_props.get(METADATA)))
+        for node in model.graph.all_nodes()
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear")
+    )
+    weights: Counter[str] = Counter()
+    for value in model.graph.initializers.values():
+        if value.const_value is not None:
+            weights[value.const_value.dtype.name.lower()] += value.const_value.nbytes
+    recipe = json.loads(model.metadata_props.get(f"{METADATA}.recipe", "{}"))
+    return {
+        "path": str(path),
+        "target": model.metadata_props.get(f"{METADATA}.target", "not quantized by onnxq"),
+        "preset": recipe.get("preset", "none"),
+        "file_bytes": path.stat().st_size,
+        "weight_bytes": stored_bytes(model),
+        "weights": dict(weights.most_common()),
+        "ops": [
+            {"op_type": op_type, "precision": precision, "reason": reason, "count": count}
+            for (op_type, precision, reason), count in sorted(ops.items())
+        ],
+    }
+
+
+def targets_table() -> list[dict[str, str]]:
+    """Every target with what it supports, one row each."""
+    return [_row(target) for target in targets.all_targets()]
+
+
+def _precision(metadata: str | None) -> tuple[str, str]:
+    if metadata is None:
+        return "float", "no weights to multiply by"
+    precision, _, reason = metadata.partition(": ")
+    return precision, reason
+
+
+def _row(target: Target) -> dict[str, str]:
+    return {
+        "target": target.name,
+        "hardware": target.hardware,
+        "int8": _int8(target.int8),
+        "kept float in int8": _kept_float(target.int8),
+        "int4": _int4(target),
+        "evidence": target.evidence,
+    }
+
+
+def _int8(support: StaticSupport | No) -> str:
+    if isinstance(support, No):
+        return "no"
+    return ", ".join(kind for kind, supported in support.ops.items() if supported)
+
+
+def _kept_float(support: StaticSupport | No) -> str:
+    if isinstance(support, No):
+        return f"everything: {support.reason}"
+    return ", ".join(kind for kind, supported in support.ops.items() if not supported)
+
+
+def _int4(target: Target) -> str:
+    if isinstance(target.int4, No):
+        return f"no: {target.int4.reason}"
+    sizes = "/".join(map(str, target.int4.block_sizes))
+    zero_points = "" if target.int4.zero_points else ", symmetric only"
+    return f"{target.int4.lowering}, block {sizes}{zero_points}"

@@ -1,0 +1,238 @@
+"""The straight line: load, prepare, plan, calibrate, rewrite, save."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+import onnxq
+from onnxq import io, observers
+from onnxq.calib import runner
+from onnxq.calib.feeds import HOW_TO_GIVE_DATA, open_feeds
+from onnxq.calib.fingerprint import fingerprint
+from onnxq.calib.store import CalibStore
+from onnxq.errors import DataError, RecipeError
+from onnxq.onnxfile import stored_bytes
+from onnxq.passes import weights
+from onnxq.passes.lower import LowerWeightOnly, opset
+from onnxq.passes.plan import CANDIDATES, PlannedOp, QuantPlan, make_plan, observable
+from onnxq.passes.prepare import prepare
+from onnxq.passes.qdq.insert import InsertQdq
+from onnxq.progress import progress
+from onnxq.recipe import Recipe, RecipeLike, resolve
+from onnxq.report import Decision, Report
+from onnxq.targets import Target
+from onnxq.targets import get as get_target
+from onnxq.verify import verify
+
+if TYPE_CHECKING:
+    from onnxq.calib.feeds import DataLike
+    from onnxq.io import ModelLike
+    from onnxq.targets.base import Provider
+
+METADATA = "onnxq"  # the key of what onnxq writes into a model's and its nodes' metadata
+_QDQ_OPSET = 13  # the first with per-channel scales
+_HALF_QDQ_OPSET = 19  # the first with float16 and bfloat16 scales
+_HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+@dataclass(frozen=True)
+class QuantizeResult:
+    """A quantized model and what was done to it.
+
+    Attributes:
+        model: Weights are quantized when they are read: when it is saved, at the latest.
+        report: What was done to each node, and why.
+    """
+
+    model: ir.Model
+    report: Report
+
+    def save(self, path: str | os.PathLike[str], *, external_data: bool = False) -> None:
+        """Write the model, checked by `onnx.checker` and loaded by ONNX Runtime beforehand.
+
+        Args:
+            path: The ONNX file. It appears whole or not at all.
+            external_data: Put the weights in `path` + ".data" even if they are small.
+
+        Raises:
+            OutputError: The file cannot be written.
+            ModelError: A weight holds NaN, or the result is not valid.
+        """
+        with progress("Writing weights", len(self.model.graph.initializers)) as advance:
+            io.save(
+                self.model, path, external_data=external_data, check=verify, on_weight=advance
+            )
+
+
+def quantize(
+    model: ModelLike,
+    *,
+    target: str | Target,
+    preset: str | None = None,
+    recipe: RecipeLike | None = None,
+    calibration: DataLike | None = None,
+    stats: str | os.PathLike[str] | CalibStore | None = None,
+    exclude: Iterable[str] = (),
+) -> QuantizeResult:
+    """Quantize `model` for `target`.
+
+    Args:
+        model: A path, an `onnx_ir.Model`, an `onnx.ModelProto` or a `torch.onnx.ONNXProgram`. It
+            is not modified.
+        target: What it will run on, such as "ort-cpu" or "rtx-sm89".
+        preset: "int8" or "int4".
+        recipe: Changes to the preset: a `Recipe`, a mapping, or the path of a YAML or JSON file.
+        calibration: Data for the presets that quantize activations: see `onnxq.calibrate`.
+        stats: Statistics made by `onnxq.calibrate` from this model, instead of data.
+        exclude: Shell-style patterns of the names of nodes to leave in float.
+
+    Raises:
+        ModelError, DataError, RecipeError, TargetError: See each; bad input of that kind.
+    """
+    target = get_target(target) if isinstance(target, str) else target
+    resolved = resolve(preset, recipe, tuple(exclude))
+    _check_names(resolved)
+    support = target.static() if resolved.preset == "int8" else target.weight_only()
+    if resolved.preset == "int8" and calibration is None and stats is None:
+        raise DataError("Preset int8 needs calibration data.", HOW_TO_GIVE_DATA)
+    if calibration is not None and stats is not None:
+        raise DataError("Both calibration data and statistics are given.", "Leave out one of them.")
+    own = io.load(model)
+    base_opset = _QDQ_OPSET if resolved.preset == "int8" else opset(support.lowering)  # type: ignore[union-attr]
+    _prepare(own, base_opset)
+    before = stored_bytes(own)
+    plan = make_plan(own, resolved, target)
+    if not plan.ops:
+        raise RecipeError(
+            "Nothing in the model can be quantized: " + _main_reasons(plan),
+            "Change the recipe, the exclusions or the target.",
+        )
+    store = _statistics(own, plan, calibration, stats) if resolved.preset == "int8" else None
+    if store is not None:
+        InsertQdq(plan, store.params)(own)
+    LowerWeightOnly(plan)(own)
+    from onnx_ir.passes import common  # noqa: PLC0415
+
+    common.RemoveUnusedNodesPass()(own)
+    report = _report(model, plan, store, before, stored_bytes(own))
+    _write_metadata(own, report)
+    return QuantizeResult(own, report)
+
+
+def calibrate(
+    model: ModelLike,
+    calibration: DataLike,
+    *,
+    observer: str = "minmax",
+    provider: Provider = "cpu",
+) -> CalibStore:
+    """Run `model` over data and sum up the values of every activation that int8 can quantize.
+
+    Args:
+        model: As for `quantize`.
+        calibration: A folder of .npz files, one .npz file, "file.py:function",
+            "package.module:function", "random:N", or an iterable or function of feeds (dicts of
+            arrays by input name).
+        observer: A name in `onnxq.observers`.
+        provider: Where ONNX Runtime runs: "cpu" or "cuda".
+
+    Returns:
+        The statistics, to be saved, and given to `quantize` for any target.
+
+    Raises:
+        ModelError, DataError: Bad input of that kind.
+    """
+    own = io.load(model)
+    _prepare(own, _QDQ_OPSET)
+    feeds = open_feeds(calibration, own)
+    return runner.calibrate(
+        own, feeds, observable(own), observers.get(observer), provider=provider
+    )
+
+
+def _check_names(recipe: Recipe) -> None:
+    """Fail on an unknown algorithm or observer before any work is done."""
+    for each in (recipe.weights, *(rule.weights for rule in recipe.rules)):
+        if each is not None:
+            weights.get(each.algorithm)
+    observers.get(recipe.activations.observer)
+
+
+def _prepare(model: ir.Model, least_opset: int) -> None:
+    half = any(v.dtype in _HALF for v in model.graph.initializers.values())
+    prepare(model, max(least_opset, _HALF_QDQ_OPSET) if half else least_opset)
+
+
+def _statistics(
+    model: ir.Model,
+    plan: QuantPlan,
+    calibration: DataLike | None,
+    stats: str | os.PathLike[str] | CalibStore | None,
+) -> CalibStore:
+    if stats is not None:
+        store = stats if isinstance(stats, CalibStore) else CalibStore.load(stats)
+        store.require(fingerprint(model))
+        return store
+    assert calibration is not None
+    feeds = open_feeds(calibration, model)
+    observer = observers.get(plan.recipe.activations.observer)
+    return runner.calibrate(model, feeds, plan.activations(), observer)
+
+
+def _main_reasons(plan: QuantPlan) -> str:
+    reasons = dict.fromkeys(kept.reason for kept in plan.kept if kept.op_type in CANDIDATES)
+    return "; ".join(list(reasons)[:3]) + "." if reasons else "it has no Conv, Gemm or MatMul."
+
+
+def _report(
+    model: ModelLike, plan: QuantPlan, store: CalibStore | None, before: int, after: int
+) -> Report:
+    decisions = {op.node: _decision(op, plan, store) for op in plan.ops}
+    decisions |= {k.node: Decision(k.node, k.op_type, "float", k.reason) for k in plan.kept}
+    notes = []
+    if store is not None and store.is_random:
+        notes.append(
+            "Calibrated on random data: the accuracy of this model means nothing. Use it to try "
+            "out a build, and calibrate on real data before you deploy."
+        )
+    return Report(
+        onnxq_version=onnxq.__version__,
+        model=str(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__,
+        target=plan.target.name,
+        recipe=plan.recipe.model_dump(mode="json"),
+        calibration=None if store is None else store.summary(),
+        decisions=list(decisions.values()),
+        weight_bytes={"before": before, "after": after},
+        warnings=notes,
+    )
+
+
+def _decision(op: PlannedOp, plan: QuantPlan, store: CalibStore | None) -> Decision:
+    numbers: dict[str, float | int | str] = {"weight": str(op.weight)}
+    if op.activation is not None and store is not None:
+        source = plan.inputs[op.node]
+        numbers["input"] = str(op.activation)
+        numbers["input_scale"] = float(store.params(source, op.activation).scale)
+    return Decision(
+        op.node, op.op_type, op.precision, f"{op.scheme} for {plan.target.name}, {op.algorithm}", numbers
+    )
+
+
+def _write_metadata(model: ir.Model, report: Report) -> None:
+    """Write into the model what `onnxq inspect` tells of it."""
+    model.metadata_props[f"{METADATA}.version"] = report.onnxq_version
+    model.metadata_props[f"{METADATA}.target"] = report.target
+    model.metadata_props[f"{METADATA}.recipe"] = json.dumps(report.recipe)
+    decisions = {decision.node: decision for decision in report.decisions}
+    for node in model.graph.all_nodes():
+        decision = decisions.get((node.name or "").removesuffix("_MatMulNBits"))
+        if decision is None or (decision.action == "float" and decision.op_type not in CANDIDATES):
+            continue
+        why = f": {decision.reason}" if decision.action == "float" else ""
+        node.metadata_props[METADATA] = f"{decision.action}{why}"

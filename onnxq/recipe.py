@@ -1,0 +1,214 @@
+"""A recipe: what is to be quantized, to what, and what is left alone.
+
+A recipe is a preset, changed where the user says so. It is strict: an unknown key is an error.
+
+    preset: int4
+    exclude: ["lm_head*"]
+    weights: {block_size: 64, symmetric: true}
+    rules:
+      - match: "*/mlp/down_proj/*"
+        weights: {block_size: 16}
+      - match: "*/layers.0/*"
+        keep_float: true
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from onnxq.errors import RecipeError
+
+OpType: TypeAlias = Literal["Conv", "ConvTranspose", "Gemm", "MatMul"]
+BlockSize: TypeAlias = Annotated[int, Field(ge=16, multiple_of=16)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Weights(_Strict):
+    """How weights become codes.
+
+    Attributes:
+        block_size: Consecutive weights along the reduced axis that share a scale; null for one
+            scale per output channel.
+        symmetric: Whether zero points are left out; null for what the target allows: zero points
+            if it takes them.
+        algorithm: A name in `onnxq.passes.weights`.
+    """
+
+    block_size: BlockSize | None = None
+    symmetric: bool | None = None
+    algorithm: str = "rtn"
+
+
+class Activations(_Strict):
+    """How activation ranges are found.
+
+    Attributes:
+        observer: A name in `onnxq.observers`.
+    """
+
+    observer: str = "minmax"
+
+
+class Rule(_Strict):
+    """What differs for the nodes whose name matches.
+
+    Attributes:
+        match: A shell-style pattern for node names, case-sensitive.
+        keep_float: Leave them in float.
+        weights: Replace the fields given of the recipe's `weights`.
+    """
+
+    match: str
+    keep_float: bool = False
+    weights: Weights | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.keep_float == (self.weights is not None):
+            raise ValueError("a rule has either keep_float: true or weights")
+        return self
+
+
+class Recipe(_Strict):
+    """What is to be quantized, to what, and what is left alone.
+
+    Attributes:
+        preset: "int8" (static Q/DQ, weights and activations) or "int4" (blockwise weights only).
+        ops: The op types to quantize.
+        weights: How weights become codes.
+        activations: How activation ranges are found, for presets that quantize activations.
+        exclude: Shell-style patterns of the names of nodes to leave in float.
+        rules: Exceptions; of several that match, the last one counts.
+    """
+
+    preset: Literal["int8", "int4"]
+    ops: tuple[OpType, ...]
+    weights: Weights = Weights()
+    activations: Activations = Activations()
+    exclude: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits_the_preset(self) -> Self:
+        block_sizes = [self.weights.block_size]
+        block_sizes += [rule.weights.block_size for rule in self.rules if rule.weights]
+        if self.preset == "int8" and any(block_sizes):
+            raise ValueError("preset int8 has one weight scale per channel: leave out block_size")
+        if self.preset == "int8" and self.weights.symmetric is False:
+            raise ValueError("preset int8 has symmetric weights: leave out symmetric")
+        if self.preset == "int4" and self.weights.block_size is None:
+            raise ValueError("preset int4 needs weights.block_size")
+        if self.preset == "int4" and not set(self.ops) <= {"Gemm", "MatMul"}:
+            raise ValueError("preset int4 quantizes MatMul and Gemm only")
+        return self
+
+    def float_pattern(self, node: str) -> str | None:
+        """The pattern that keeps the node of this name in float, if one does."""
+        for pattern in self.exclude:
+            if fnmatchcase(node, pattern):
+                return pattern
+        rule = self._rule(node)
+        return rule.match if rule is not None and rule.keep_float else None
+
+    def weights_of(self, node: str) -> Weights:
+        """How the weights of the node of this name become codes."""
+        rule = self._rule(node)
+        if rule is None or rule.weights is None:
+            return self.weights
+        return self.weights.model_copy(update=rule.weights.model_dump(exclude_unset=True))
+
+    def _rule(self, node: str) -> Rule | None:
+        return next((r for r in reversed(self.rules) if fnmatchcase(node, r.match)), None)
+
+
+PRESETS: Mapping[str, Recipe] = {
+    "int8": Recipe(preset="int8", ops=("Conv", "ConvTranspose", "Gemm", "MatMul")),
+    "int4": Recipe(preset="int4", ops=("Gemm", "MatMul"), weights=Weights(block_size=32)),
+}
+
+RecipeLike: TypeAlias = Recipe | Mapping[str, Any] | str | os.PathLike[str]
+
+
+def preset(name: str) -> Recipe:
+    """The recipe called `name`.
+
+    Raises:
+        RecipeError: There is none.
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"Did you mean '{near[0]}'? " if near else ""
+        raise RecipeError(f"There is no preset '{name}'.", f"{hint}Known: {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+def resolve(
+    preset_name: str | None = None, recipe: RecipeLike | None = None, exclude: tuple[str, ...] = ()
+) -> Recipe:
+    """One recipe from a preset, a recipe (object, mapping, or YAML or JSON file) and exclusions.
+
+    Raises:
+        RecipeError: Neither is given, they contradict each other, or a field is wrong.
+    """
+    if isinstance(recipe, Recipe):
+        given = recipe.model_dump(exclude_unset=True)
+    elif isinstance(recipe, Mapping):
+        given = dict(recipe)
+    elif recipe is not None:
+        given = _read(Path(recipe))
+    else:
+        given = {}
+    name = given.get("preset", preset_name)
+    if name is None:
+        raise RecipeError(
+            "Neither a preset nor a recipe that names one is given.",
+            f"Choose a preset: {', '.join(PRESETS)}.",
+        )
+    if preset_name is not None and preset_name != name:
+        raise RecipeError(f"The preset is '{preset_name}', and the recipe says '{name}'.")
+    base = preset(name).model_dump()
+    for key in ("weights", "activations"):
+        if isinstance(given.get(key), Mapping):
+            given[key] = base[key] | given[key]
+    merged = base | given
+    merged["exclude"] = (*merged["exclude"], *exclude)
+    try:
+        return Recipe.model_validate(merged)
+    except ValidationError as failure:
+        raise RecipeError(f"The recipe is wrong: {_problems(failure)}.") from failure
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml  # noqa: PLC0415
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as failure:
+        raise RecipeError(f"The recipe '{path}' cannot be read: {failure}.") from failure
+    try:
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (yaml.YAMLError, json.JSONDecodeError) as failure:
+        why = " ".join(str(failure).split())
+        raise RecipeError(f"The recipe '{path}' is not valid: {why}.") from failure
+    if not isinstance(content, dict):
+        raise RecipeError(f"The recipe '{path}' is not a mapping of fields, such as 'preset: int8'.")
+    return content
+
+
+def _problems(failure: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(map(str, error['loc'])) or 'recipe'}: "
+        f"{error['msg'].removeprefix('Value error, ')}"
+        for error in failure.errors()
+    )

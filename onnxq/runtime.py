@@ -1,0 +1,154 @@
+"""ONNX Runtime: the only module that imports it, and only when a session is asked for.
+
+`onnxruntime` and `onnxruntime-gpu` install the same module, so neither is a dependency of onnxq;
+the extras `cpu` and `gpu` bring one or the other.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from onnxq.errors import DataError, MissingPackageError, ModelError, OnnxqError, OutputError
+from onnxq.onnxfile import stored_bytes
+from onnxq.types import Array
+
+if TYPE_CHECKING:
+    import onnxruntime as ort  # type: ignore[import-untyped]
+
+_EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PROTOBUF_SAFE_BYTES = 1_500_000_000  # a protobuf ends at 2 GiB, and the graph needs room too
+_FATAL_ONLY = 4  # errors are raised as exceptions; they need not be printed as well
+
+
+def session(
+    model: ir.Model | str | os.PathLike[str],
+    *,
+    provider: str = "cpu",
+    optimize: bool = True,
+    memory_flat: bool = False,
+) -> ort.InferenceSession:
+    """Load `model` into ONNX Runtime.
+
+    Args:
+        model: A model, or the path of one. A path costs the least memory for a big model; a model
+            in memory with more than 1.5 GB of weights, or with weights in external files, passes
+            through a temporary folder.
+        provider: The execution provider. "cuda" leaves to the CPU the ops that it has no kernel
+            for.
+        optimize: Whether ONNX Runtime may fuse ops and copy weights into layouts of its own.
+        memory_flat: Give memory back after every run instead of keeping it for the next: for
+            inputs whose shapes keep changing.
+
+    Raises:
+        MissingPackageError: ONNX Runtime is not installed.
+        ModelError: ONNX Runtime refuses the model.
+        OnnxqError: The provider is not available.
+        OutputError: The temporary folder has no room for the weights.
+    """
+    runtime = _onnxruntime()
+    providers = _providers(runtime, provider)
+    options = runtime.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.enable_cpu_mem_arena = not memory_flat
+    options.enable_mem_pattern = not memory_flat
+    if not optimize:
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+
+    def load(source: str | bytes) -> ort.InferenceSession:
+        try:
+            return runtime.InferenceSession(source, options, providers=providers)
+        except Exception as failure:  # ONNX Runtime's exceptions share no narrower base class
+            name = source if isinstance(source, str) else "the model"
+            raise ModelError(f"ONNX Runtime cannot load {name}: {_one_line(failure)}") from failure
+
+    if not isinstance(model, ir.Model):
+        loaded = load(str(Path(model)))
+    elif _fits_in_a_protobuf(model):
+        loaded = load(ir.to_proto(model).SerializeToString())
+    else:
+        with tempfile.TemporaryDirectory(prefix="onnxq-", ignore_cleanup_errors=True) as folder:
+            path = Path(folder, "model.onnx")
+            try:
+                ir.save(model, path, external_data="model.onnx.data")
+            except OSError as failure:
+                raise OutputError(
+                    f"The weights cannot be written to the temporary folder {folder}: {failure}.",
+                    "Set TMPDIR to a folder on a larger disk.",
+                ) from failure
+            loaded = load(str(path))
+    if loaded.get_providers()[0] != providers[0]:
+        raise OnnxqError(
+            f"ONNX Runtime did not start {providers[0]}; it fell back to "
+            f"{', '.join(loaded.get_providers())}.",
+            "Check that the CUDA and cuDNN libraries match the installed onnxruntime-gpu.",
+        )
+    return loaded
+
+
+def run(
+    session: ort.InferenceSession, outputs: Sequence[str], feed: Mapping[str, Array], label: str
+) -> list[Array]:
+    """The values of `outputs` for one feed.
+
+    Args:
+        session: From `session`.
+        outputs: Names of graph outputs.
+        feed: One array per graph input.
+        label: What the feed is called in an error.
+
+    Raises:
+        DataError: ONNX Runtime fails on the feed.
+    """
+    try:
+        arrays: list[Array] = session.run(list(outputs), dict(feed))
+    except Exception as failure:  # ONNX Runtime's exceptions share no narrower base class
+        shapes = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in feed.items())
+        raise DataError(
+            f"The model does not run on {label} ({shapes}): {_one_line(failure)}",
+            "Check that the model accepts these shapes and values.",
+        ) from failure
+    return arrays
+
+
+def _onnxruntime() -> Any:  # noqa: ANN401
+    try:
+        import onnxruntime  # noqa: PLC0415
+    except ImportError as failure:
+        raise MissingPackageError(
+            f"ONNX Runtime cannot be imported: {failure}.",
+            "Install it with `pip install onnxq[cpu]` or, for NVIDIA GPUs, "
+            "`pip install onnxq[gpu]`.",
+        ) from failure
+    return onnxruntime
+
+
+def _providers(runtime: Any, provider: str) -> list[str]:  # noqa: ANN401
+    available = runtime.get_available_providers()
+    known = {name for name, execution in _EXECUTION_PROVIDERS.items() if execution in available}
+    if provider not in known:
+        raise OnnxqError(
+            f"The provider '{provider}' is not available; the installed ONNX Runtime "
+            f"{runtime.__version__} has: {', '.join(sorted(known))}.",
+            "Install `onnxq[gpu]` in place of `onnxq[cpu]`." if provider == "cuda" else None,
+        )
+    first = _EXECUTION_PROVIDERS[provider]
+    cpu = _EXECUTION_PROVIDERS["cpu"]
+    return [first] if first == cpu else [first, cpu]
+
+
+def _fits_in_a_protobuf(model: ir.Model) -> bool:
+    weights = (value.const_value for g in model.graphs() for value in g.initializers.values())
+    if any(isinstance(weight, ir.ExternalTensor) for weight in weights):
+        return False
+    return stored_bytes(model) <= _PROTOBUF_SAFE_BYTES
+
+
+def _one_line(failure: Exception) -> str:
+    return " ".join(str(failure).split()).rstrip(".") + "."

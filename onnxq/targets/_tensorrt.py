@@ -1,0 +1,74 @@
+"""What TensorRT and TensorRT-RTX share: symmetric int8 Q/DQ with scalar scales and float biases."""
+
+from __future__ import annotations
+
+from onnxq.targets.base import (
+    Backend,
+    No,
+    StaticSupport,
+    Target,
+    WeightOnlySupport,
+    Yes,
+)
+from onnxq.types import QuantSpec
+
+INT8 = StaticSupport(
+    ops={
+        "conv": Yes(),
+        "depthwise-conv": No(
+            "TensorRT pads each group of an int8 depthwise Conv to 4 channels: "
+            "the engine grows up to 4 times and is no faster"
+        ),
+        "conv-transpose": No(
+            "TensorRT dequantizes ConvTranspose at run time instead of running it in int8"
+        ),
+        "gemm": Yes(),
+        "matmul": Yes(),
+    },
+    activations=QuantSpec("int8", symmetric=True),
+)
+
+INT4 = WeightOnlySupport(
+    lowering="block-dequantize",
+    zero_points=False,
+    block_sizes=(16, 32, 64, 128, 256),
+    ragged_blocks=False,
+)
+
+
+def rtx(
+    compute_capability: int,
+    hardware: str,
+    *,
+    int8: StaticSupport | No = INT8,
+    int4: WeightOnlySupport | No = INT4,
+) -> Target:
+    """The target "rtx-smNN": TensorRT-RTX, compiled ahead of time on any machine."""
+    evidence = "measured with engines built by TensorRT-RTX 1.7"
+    return _target("rtx", "tensorrt_rtx", compute_capability, hardware, int8, int4, evidence)
+
+
+def trt(compute_capability: int, hardware: str) -> Target:
+    """The target "trt-smNN": TensorRT, which builds on a machine that has the GPU."""
+    evidence = "TensorRT documentation, and TensorRT-RTX on the same graphs"
+    return _target("trt", "tensorrt", compute_capability, hardware, INT8, INT4, evidence)
+
+
+def _target(
+    prefix: str,
+    backend: Backend,
+    compute_capability: int,
+    hardware: str,
+    int8: StaticSupport | No,
+    int4: WeightOnlySupport | No,
+    evidence: str,
+) -> Target:
+    return Target(
+        name=f"{prefix}-sm{compute_capability}",
+        hardware=hardware,
+        backend=backend,
+        compute_capability=compute_capability,
+        int8=int8,
+        int4=int4,
+        evidence=evidence,
+    )

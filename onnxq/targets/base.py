@@ -1,0 +1,152 @@
+"""A target: a runtime on some hardware, and what it really runs in low precision.
+
+A target is a table. Placement, lowering and verification read it; none of them knows a target by
+name. Every "no" carries its reason, because it ends up in the report beside the op left in float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, TypeVar
+
+from onnxq import registry
+from onnxq.errors import TargetError
+from onnxq.types import QuantSpec
+
+Backend: TypeAlias = Literal["onnxruntime", "tensorrt_rtx", "tensorrt"]
+Provider: TypeAlias = Literal["cpu", "cuda"]
+
+# The kinds of ops that placement tells apart; `passes/qdq/rules` sorts nodes into them.
+OP_KINDS = ("conv", "depthwise-conv", "conv-transpose", "gemm", "matmul")
+
+
+@dataclass(frozen=True)
+class Yes:
+    """The target runs it in the precision that the graph asks for."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class No:
+    """The target does not run it, or not in that precision.
+
+    Attributes:
+        reason: Why, in a form that fits into a report.
+        instead: What to ask for instead.
+    """
+
+    reason: str
+    instead: str = ""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+Support: TypeAlias = Yes | No
+_Support = TypeVar("_Support", "StaticSupport", "WeightOnlySupport")
+
+
+@dataclass(frozen=True)
+class StaticSupport:
+    """Weights and activations quantized with calibrated scales (Q/DQ).
+
+    Attributes:
+        ops: Support for each of `OP_KINDS`.
+        activations: How activations are quantized.
+        quantize_outputs: Whether a kernel is chosen only if the op's output is quantized too.
+        int32_bias: Whether biases are int32 of scale (input scale * weight scale); float otherwise.
+    """
+
+    ops: Mapping[str, Support]
+    activations: QuantSpec
+    quantize_outputs: bool = False
+    int32_bias: bool = False
+
+
+@dataclass(frozen=True)
+class WeightOnlySupport:
+    """Blockwise weights dequantized inside the matrix product.
+
+    Attributes:
+        lowering: The name in `onnxq.passes.lower` of the form that the target runs.
+        zero_points: Whether codes may have a zero point other than the middle of their range.
+        block_sizes: The block sizes that run fused.
+        ragged_blocks: Whether the last block of a column may be shorter than the others.
+    """
+
+    lowering: str
+    zero_points: bool
+    block_sizes: tuple[int, ...]
+    ragged_blocks: bool
+
+
+@dataclass(frozen=True)
+class Target:
+    """A runtime on some hardware.
+
+    Attributes:
+        name: As given to `--target`.
+        hardware: The hardware in words.
+        backend: What loads the model.
+        int8: Static int8 support, or why there is none.
+        int4: Weight-only 4-bit support, or why there is none.
+        evidence: Where the table comes from ("measured on ...", "documentation").
+        provider: The ONNX Runtime execution provider, for that backend.
+        compute_capability: Major * 10 + minor, for the TensorRT backends.
+    """
+
+    name: str
+    hardware: str
+    backend: Backend
+    int8: StaticSupport | No
+    int4: WeightOnlySupport | No
+    evidence: str
+    provider: Provider | None = None
+    compute_capability: int | None = None
+
+    @property
+    def builds_engines(self) -> bool:
+        """Whether a model is compiled ahead of time into an engine for this target."""
+        return self.backend != "onnxruntime"
+
+    def static(self) -> StaticSupport:
+        """Static int8 support.
+
+        Raises:
+            TargetError: The target has none.
+        """
+        return self._or_refuse(self.int8, "int8 (static Q/DQ)")
+
+    def weight_only(self) -> WeightOnlySupport:
+        """Weight-only 4-bit support.
+
+        Raises:
+            TargetError: The target has none.
+        """
+        return self._or_refuse(self.int4, "int4 (weight-only)")
+
+    def _or_refuse(self, support: _Support | No, what: str) -> _Support:
+        if isinstance(support, No):
+            raise TargetError(
+                f"Target '{self.name}' cannot run {what}: {support.reason}.",
+                f"{support.instead}." if support.instead else None,
+            )
+        return support
+
+
+def get(name: str) -> Target:
+    """The target called `name`.
+
+    Raises:
+        TargetError: There is none; the message proposes the nearest.
+    """
+    target: Target = registry.load("onnxq.targets", name, "TARGET", TargetError)
+    return target
+
+
+def all_targets() -> list[Target]:
+    """Every target, built in or registered, by name."""
+    return [get(name) for name in registry.names("onnxq.targets")]

@@ -1,0 +1,22 @@
+"""ONNX Runtime's CUDA execution provider."""
+
+from onnxq.targets.base import No, Target, WeightOnlySupport
+
+TARGET = Target(
+    name="ort-cuda",
+    hardware="NVIDIA GPU, through ONNX Runtime's CUDA provider",
+    backend="onnxruntime",
+    provider="cuda",
+    int8=No(
+        "its kernels do not fuse Q/DQ, and the model runs several times slower than in fp16 "
+        "(6 times on an H200 with onnxruntime-gpu 1.31)",
+        "Ask for --preset int4, or for a TensorRT target",
+    ),
+    int4=WeightOnlySupport(
+        lowering="matmul-nbits",
+        zero_points=True,
+        block_sizes=(16, 32, 64, 128),
+        ragged_blocks=True,
+    ),
+    evidence="measured with onnxruntime-gpu 1.31 on an H200",
+)

@@ -1,0 +1,239 @@
+"""Decide what happens to every node, as data, before a single edge is touched.
+
+A node is quantized if the recipe asks for its op type, its operands allow it, and the target runs
+it in that precision. Every other node is kept in float, with the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import onnx_ir as ir
+
+from onnxq import formats
+from onnxq.errors import TargetError
+from onnxq.passes.edit import all_graphs, constant_array
+from onnxq.passes.qdq.rules import Operands, describe
+from onnxq.recipe import Recipe
+from onnxq.targets import No, StaticSupport, Target, WeightOnlySupport
+from onnxq.types import PerAxis, PerBlock, QuantSpec
+
+Scheme: TypeAlias = Literal["static", "weight-only"]
+
+CANDIDATES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class PlannedOp:
+    """A node that will be quantized.
+
+    Attributes:
+        node: Its name.
+        op_type: Its op type.
+        scheme: Weights and activations, or weights only.
+        operands: Where its activation, weight and bias are.
+        weight: How the weight is quantized, by the axes of the initializer.
+        algorithm: The weight algorithm.
+        activation: How the activation is quantized; None for weights only.
+        output: The value to be quantized after the op, with its spec; None if there is none. It is
+            the op's own output, or that of the activation function fused into it.
+    """
+
+    node: str
+    op_type: str
+    scheme: Scheme
+    operands: Operands
+    weight: QuantSpec
+    algorithm: str
+    activation: QuantSpec | None = None
+    output: ir.Value | None = None
+
+    @property
+    def precision(self) -> str:
+        """The format of the weight codes, in short: "int8", "int4"."""
+        return f"int{formats.get(self.weight.format).bits}"
+
+
+@dataclass(frozen=True)
+class KeptFloat:
+    """A node that stays in float, and why."""
+
+    node: str
+    op_type: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class QuantPlan:
+    """Every decision about one model, recipe and target.
+
+    Attributes:
+        ops: What is quantized, in the order of the graph.
+        kept: What is not.
+        graph_nodes: The planned nodes themselves, by name.
+        inputs: The name of the activation that each planned node reads, by the node's name.
+    """
+
+    target: Target
+    recipe: Recipe
+    ops: tuple[PlannedOp, ...]
+    kept: tuple[KeptFloat, ...]
+    graph_nodes: dict[str, ir.Node]
+    inputs: dict[str, str]
+
+    def activations(self) -> list[str]:
+        """The names of the values whose ranges must be calibrated, in the order of the graph."""
+        values: dict[str, None] = {}
+        for op in self.ops:
+            if op.activation is None:
+                continue
+            values[self.inputs[op.node]] = None
+            if op.output is not None and op.output.name is not None:
+                values[op.output.name] = None
+        return list(values)
+
+
+def make_plan(model: ir.Model, recipe: Recipe, target: Target) -> QuantPlan:
+    """Plan the quantization of a prepared model.
+
+    Args:
+        model: As `onnxq.passes.prepare` leaves it; not modified.
+        recipe: What to quantize.
+        target: What it will run on.
+
+    Raises:
+        TargetError: The target cannot run the preset, or a block size or zero point of the recipe.
+    """
+    support = target.static() if recipe.preset == "int8" else target.weight_only()
+    if isinstance(support, WeightOnlySupport):
+        _check_blocks(recipe, target, support)
+    ops: list[PlannedOp] = []
+    kept: list[KeptFloat] = []
+    nodes: dict[str, ir.Node] = {}
+    inputs: dict[str, str] = {}
+    for graph in all_graphs(model):
+        for node in graph:
+            name = node.name or ""
+            decision = _decide(node, recipe, support, inner=graph is not model.graph)
+            if isinstance(decision, No):
+                kept.append(KeptFloat(name, node.op_type, decision.reason))
+            else:
+                ops.append(decision)
+                nodes[name] = node
+                source = node.inputs[decision.operands.activation]
+                inputs[name] = (source.name if source is not None else None) or ""
+    return QuantPlan(target, recipe, tuple(ops), tuple(kept), nodes, inputs)
+
+
+def observable(model: ir.Model) -> list[str]:
+    """The names of all values that a static plan of a prepared model may want to quantize."""
+    values: dict[str, None] = {}
+    for node in model.graph:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in CANDIDATES:
+            continue
+        operands = describe(node)
+        if isinstance(operands, No):
+            continue
+        for value in (node.inputs[operands.activation], _anchor(node.outputs[0])):
+            if value is not None and value.name:
+                values[value.name] = None
+    return list(values)
+
+
+def _decide(
+    node: ir.Node, recipe: Recipe, support: StaticSupport | WeightOnlySupport, *, inner: bool
+) -> PlannedOp | No:
+    name = node.name or ""
+    if node.domain not in ("", "ai.onnx") or node.op_type not in CANDIDATES:
+        return No(f"{node.op_type} has no weights to multiply by; the preset leaves it in float")
+    if node.op_type not in recipe.ops:
+        return No(f"{node.op_type} is not among the ops of the recipe ({', '.join(recipe.ops)})")
+    if (pattern := recipe.float_pattern(name)) is not None:
+        return No(f"excluded by '{pattern}'")
+    operands = describe(node)
+    if isinstance(operands, No):
+        return operands
+    if isinstance(support, WeightOnlySupport):
+        return _weight_only(node, operands, recipe, support)
+    if inner:
+        return No("it is in the body of an If, Loop or Scan, where ranges are not calibrated")
+    return _static(node, operands, recipe, support)
+
+
+def _static(
+    node: ir.Node, operands: Operands, recipe: Recipe, support: StaticSupport
+) -> PlannedOp | No:
+    supported = support.ops[operands.kind]
+    if isinstance(supported, No):
+        return supported
+    needs_output = support.quantize_outputs and operands.kind in ("conv", "depthwise-conv")
+    return PlannedOp(
+        node=node.name or "",
+        op_type=node.op_type,
+        scheme="static",
+        operands=operands,
+        weight=QuantSpec("int8", PerAxis(operands.output_axis)),
+        algorithm=recipe.weights_of(node.name or "").algorithm,
+        activation=support.activations,
+        output=_anchor(node.outputs[0]) if needs_output else None,
+    )
+
+
+def _anchor(output: ir.Value) -> ir.Value:
+    """The value behind a Relu or Clip that a runtime fuses into the op, else `output` itself."""
+    uses = output.uses()
+    if len(uses) == 1 and not output.is_graph_output():
+        consumer = next(iter(uses)).node
+        if consumer.op_type == "Relu":
+            return consumer.outputs[0]
+        if consumer.op_type == "Clip" and all(
+            bound is None or constant_array(bound) is not None for bound in consumer.inputs[1:]
+        ):
+            return consumer.outputs[0]
+    return output
+
+
+def _weight_only(
+    node: ir.Node, operands: Operands, recipe: Recipe, support: WeightOnlySupport
+) -> PlannedOp | No:
+    weights = recipe.weights_of(node.name or "")
+    assert operands.reduced_axis is not None
+    assert operands.weight.const_value is not None
+    assert weights.block_size is not None
+    reduced = operands.weight.const_value.shape[operands.reduced_axis]
+    if not support.ragged_blocks and reduced % weights.block_size:
+        return No(
+            f"its {reduced} rows are no multiple of the block size {weights.block_size}, which the "
+            "target needs"
+        )
+    symmetric = weights.symmetric if weights.symmetric is not None else not support.zero_points
+    return PlannedOp(
+        node=node.name or "",
+        op_type=node.op_type,
+        scheme="weight-only",
+        operands=operands,
+        weight=QuantSpec(
+            "int4" if symmetric else "uint4",
+            PerBlock(operands.reduced_axis, weights.block_size),
+            symmetric=symmetric,
+        ),
+        algorithm=weights.algorithm,
+    )
+
+
+def _check_blocks(recipe: Recipe, target: Target, support: WeightOnlySupport) -> None:
+    rules = [rule.weights for rule in recipe.rules if rule.weights is not None]
+    for weights in (recipe.weights, *rules):
+        size = weights.block_size
+        if size is not None and size not in support.block_sizes:
+            sizes = ", ".join(map(str, support.block_sizes))
+            raise TargetError(
+                f"Target '{target.name}' has no kernel for block size {size}.",
+                f"Choose one of {sizes}.",
+            )
+        if weights.symmetric is False and not support.zero_points:
+            raise TargetError(
+                f"Target '{target.name}' takes 4-bit weights without zero points only.",
+                "Leave out 'symmetric: false'.",
+            )

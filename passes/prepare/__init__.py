@@ -1,0 +1,46 @@
+"""Bring any export into the one form that planning expects; the numbers stay what they are."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from onnxq.passes.prepare.fold_affine import FoldAffine
+from onnxq.passes.prepare.fold_constants import FoldConstants
+from onnxq.passes.prepare.fold_if import FoldIf
+from onnxq.passes.prepare.name_everything import NameEverything
+from onnxq.passes.prepare.raise_opset import RaiseOpset
+from onnxq.passes.prepare.remove_identity import RemoveIdentity
+from onnxq.passes.prepare.separate_dims import SeparateDims
+
+__all__ = ["prepare"]
+
+
+def prepare(model: ir.Model, opset: int = 13) -> None:
+    """Edit `model` in place so that planning finds what it looks for.
+
+    Functions are inlined, the opset is raised to at least `opset`, constants become initializers,
+    what can be computed beforehand is, BatchNormalization and other affine maps per channel go into
+    the op before, symbolic dimensions that only look equal are told apart, and every node and value has a unique name.
+
+    Raises:
+        ModelError: The opset cannot be raised.
+    """
+    passes = (
+        common.InlinePass(),
+        SeparateDims(),
+        RaiseOpset(opset),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.LiftSubgraphInitializersToMainGraphPass(),
+        NameEverything(),
+        FoldConstants(),
+        FoldIf(),
+        RemoveIdentity(),
+        FoldAffine(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedOpsetsPass(),
+        NameEverything(),
+    )
+    for each in passes:
+        each(model)

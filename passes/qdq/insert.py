@@ -1,0 +1,164 @@
+"""Put the Q/DQ nodes of a plan into the graph.
+
+    activation -> QuantizeLinear -> DequantizeLinear -> op
+    int8 weight ------------------> DequantizeLinear -> op
+    int32 bias -------------------> DequantizeLinear -> op       (targets that ask for it)
+    op [-> Relu] -> QuantizeLinear -> DequantizeLinear -> ...    (targets that ask for it)
+
+A value is quantized once for each spec; a weight is stored once for each spec, and each op gets a
+DequantizeLinear of its own, which is what fusions look for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxq import formats
+from onnxq.passes.base import GraphPass
+from onnxq.passes.edit import Editor, constant_array, graph_of, rewire
+from onnxq.passes.plan import PlannedOp, QuantPlan
+from onnxq.passes.qdq.store import Stored, store
+from onnxq.types import QParams, QuantSpec
+
+ActivationParams = Callable[[str, QuantSpec], QParams]
+
+
+class InsertQdq(GraphPass):
+    """Quantize the static ops of a plan.
+
+    Args:
+        plan: The plan of this very model.
+        params: Gives the calibrated scale and zero point of a value by its name.
+    """
+
+    def __init__(self, plan: QuantPlan, params: ActivationParams) -> None:
+        super().__init__()
+        self._plan = plan
+        self._params = params
+
+    def edit(self, model: ir.Model) -> int:
+        """See `GraphPass.edit`."""
+        insertion = _Insertion(model, self._plan, self._params)
+        ops = [op for op in self._plan.ops if op.scheme == "static"]
+        for op in ops:
+            insertion.quantize(op)
+        return len(ops)
+
+
+class _Insertion:
+    def __init__(self, model: ir.Model, plan: QuantPlan, params: ActivationParams) -> None:
+        self._editor = Editor(model)
+        self._plan = plan
+        self._params = params
+        self._activations: dict[tuple[ir.Value, QuantSpec], ir.Value] = {}
+        self._stored: dict[object, Stored] = {}
+
+    def quantize(self, op: PlannedOp) -> None:
+        node = self._plan.graph_nodes[op.node]
+        operands = op.operands
+        assert op.activation is not None
+        weight_dtype = operands.weight.dtype or ir.DataType.FLOAT
+        source = node.inputs[operands.activation]
+        assert source is not None
+        dequantized = self._activation(source, op.activation, weight_dtype)
+        self._constants(op, node, weight_dtype)
+        node.replace_input_with(operands.activation, dequantized)
+        if op.output is not None:
+            self._output(op.output, op.activation, weight_dtype)
+
+    def _activation(self, value: ir.Value, spec: QuantSpec, dtype: ir.DataType) -> ir.Value:
+        key = (value, spec)
+        if key in self._activations:
+            return self._activations[key]
+        if value in self._activations.values():
+            return value  # the op before had its output quantized
+        self._activations[key] = self._quantize_dequantize(value, spec, dtype)
+        return self._activations[key]
+
+    def _output(self, value: ir.Value, spec: QuantSpec, dtype: ir.DataType) -> None:
+        """Let every reader of `value` read it quantized; graph outputs stay as they are."""
+        dequantized = self._activation(value, spec, dtype)
+        quantize = dequantized.producer().inputs[0].producer()  # type: ignore[union-attr]
+        uses = [(node, i) for node, i in value.uses() if node is not quantize]
+        rewire(uses, dequantized)
+
+    def _quantize_dequantize(self, value: ir.Value, spec: QuantSpec, dtype: ir.DataType) -> ir.Value:
+        assert value.name is not None
+        params = self._params(value.name, spec)
+        producer = value.producer()
+        graph = graph_of(producer) if producer is not None else self._editor.model.graph
+        number_format = formats.get(spec.format)
+        scale = self._editor.initializer(
+            graph, f"{value.name}_scale", np.asarray(params.scale, dtype.numpy())
+        )
+        zero_point = self._editor.initializer(
+            graph, f"{value.name}_zero_point", number_format.tensor(params.zero_point)
+        )
+        codes = self._editor.node(
+            "QuantizeLinear",
+            [value, scale, zero_point],
+            name=f"{value.name}_QuantizeLinear",
+            after=producer,
+            graph=graph,
+            dtype=number_format.dtype,
+            shape=value.shape,
+        )
+        return self._editor.node(
+            "DequantizeLinear",
+            [codes, scale, zero_point],
+            name=f"{value.name}_DequantizeLinear",
+            after=codes.producer(),
+            dtype=dtype,
+            shape=value.shape,
+        )
+
+    def _bias_scale(self, op: PlannedOp, node: ir.Node) -> float | None:
+        """The input's scale if the bias goes into integers, else None."""
+        index = op.operands.bias_index
+        if not self._plan.target.static().int32_bias or index is None or len(node.inputs) <= index:
+            return None
+        bias = constant_array(node.inputs[index])
+        weight = op.operands.weight.const_value
+        assert weight is not None
+        if bias is None or bias.shape != (weight.shape[op.operands.output_axis],):
+            return None
+        assert op.activation is not None
+        return float(self._params(self._plan.inputs[op.node], op.activation).scale)
+
+    def _constants(self, op: PlannedOp, node: ir.Node, dtype: ir.DataType) -> None:
+        """Replace the weight of `node`, and its bias if the target wants that, by integers."""
+        operands = op.operands
+        input_scale = self._bias_scale(op, node)
+        bias = None if input_scale is None else node.inputs[operands.bias_index]
+        key = (operands.weight, op.weight, operands.transposed, bias, input_scale)
+        if key not in self._stored:
+            self._stored[key] = store(self._editor, op, dtype, bias, input_scale)
+        stored = self._stored[key]
+        axis = 1 - operands.output_axis if operands.transposed else operands.output_axis
+        weight = self._dequantize(node, "weight", stored.codes, stored.scale, axis, dtype)
+        node.replace_input_with(operands.weight_index, weight)
+        if stored.bias is not None and operands.bias_index is not None:
+            value = self._dequantize(node, "bias", stored.bias, stored.bias_scale, 0, dtype)
+            node.replace_input_with(operands.bias_index, value)
+
+    def _dequantize(
+        self,
+        node: ir.Node,
+        what: str,
+        codes: ir.Value,
+        scale: ir.Value | None,
+        axis: int,
+        dtype: ir.DataType,
+    ) -> ir.Value:
+        return self._editor.node(
+            "DequantizeLinear",
+            [codes, scale],
+            name=f"{node.name}_{what}_DequantizeLinear",
+            before=node,
+            attributes={"axis": axis},
+            dtype=dtype,
+            shape=codes.shape,
+        )

@@ -1,0 +1,33 @@
+"""MatMul: A B, with B the weight [K, N]."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from onnxq.passes.edit import constant
+from onnxq.passes.qdq.rules.base import Operands, find_weight, rank
+from onnxq.targets import No
+
+
+def describe(node: ir.Node) -> Operands | No:
+    """See `onnxq.passes.qdq.rules`."""
+    weight = find_weight(node.inputs[1])
+    if isinstance(weight, No):
+        if constant(node.inputs[0]) is not None:
+            return No("its weight is the left operand; the right one is needed")
+        return No("both of its operands are activations")
+    if rank(weight) != 2:
+        return No(f"its weight has {rank(weight)} dimensions; a matrix is needed")
+    return Operands(
+        kind="matmul",
+        activation=0,
+        weight_index=1,
+        weight=weight.value,
+        transposed=weight.transposed,
+        output_axis=0 if weight.transposed else 1,
+        reduced_axis=1 if weight.transposed else 0,
+        bias_index=None,
+    )
+
+
+RULE = describe

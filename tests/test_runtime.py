@@ -1,0 +1,100 @@
+"""Loading models into ONNX Runtime, and saying why not."""
+
+import builtins
+import subprocess
+import sys
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from onnxq import runtime
+from onnxq.errors import DataError, MissingPackageError, ModelError, OnnxqError
+
+TEXT = """
+<ir_version: 10, opset_import: ["" : 17]>
+g (float[n, 2] x) => (float[n, 2] y) <float[2] w = {1.0, 2.0}> { y = Add(x, w) }
+"""
+X = np.zeros((3, 2), np.float32)
+
+
+@pytest.fixture
+def model():
+    return ir.from_onnx_text(TEXT)
+
+
+def result(session):
+    (y,) = runtime.run(session, ["y"], {"x": X}, "a feed")
+    return y[0].tolist()
+
+
+@pytest.mark.parametrize("flags", [{}, {"optimize": False}, {"memory_flat": True}])
+def test_models_and_paths(model, tmp_path, flags):
+    ir.save(model, tmp_path / "m.onnx")
+    assert result(runtime.session(model, **flags)) == [1, 2]
+    assert result(runtime.session(tmp_path / "m.onnx", **flags)) == [1, 2]
+    assert result(runtime.session(str(tmp_path / "m.onnx"), **flags)) == [1, 2]
+
+
+def test_external_weights_pass_through_a_temporary_folder(model, tmp_path, monkeypatch):
+    path = tmp_path / "m.onnx"
+    ir.save(model, path, external_data="m.data", size_threshold_bytes=0)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    loaded = ir.load(path)
+    assert isinstance(loaded.graph.initializers["w"].const_value, ir.ExternalTensor)
+    assert result(runtime.session(loaded)) == [1, 2]
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert result(runtime.session(path)) == [1, 2]
+
+
+def test_big_models_pass_through_a_temporary_folder(model, monkeypatch):
+    monkeypatch.setattr(runtime, "_PROTOBUF_SAFE_BYTES", 4)
+    model.graph.initializers["w"].const_value = ir.Tensor(np.array([3, 4], np.float32), name="w")
+    monkeypatch.setattr(ir, "to_proto", None)
+    assert result(runtime.session(model)) == [3, 4]
+
+
+def test_refused_models(model, tmp_path):
+    (tmp_path / "m.onnx").write_text("hello")
+    with pytest.raises(ModelError, match=r"cannot load .*m\.onnx: .*Protobuf parsing failed") as e:
+        runtime.session(tmp_path / "m.onnx")
+    assert "\n" not in str(e.value)
+    with pytest.raises(ModelError, match="File doesn't exist"):
+        runtime.session(tmp_path / "none.onnx")
+    model.graph.node(0).op_type = "Ad"
+    with pytest.raises(ModelError, match=r"cannot load the model: .*Ad"):
+        runtime.session(model)
+
+
+def test_a_feed_that_fails_is_told_once(model, capfd):
+    with pytest.raises(DataError, match=r"does not run on feed 3 \(x float32\[3\]\): "):
+        runtime.run(runtime.session(model), ["y"], {"x": X[:, 0]}, "feed 3")
+    assert capfd.readouterr().err == ""
+
+
+def test_providers(model):
+    ort = pytest.importorskip("onnxruntime")
+    with pytest.raises(OnnxqError, match=r"'tpu' is not available; .* has: .*cpu"):
+        runtime.session(model, provider="tpu")
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        with pytest.raises(OnnxqError, match=r"'cuda' is not available.*onnxq\[gpu\]"):
+            runtime.session(model, provider="cuda")
+
+
+def test_no_onnx_runtime(model, monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        if name == "onnxruntime":
+            raise ModuleNotFoundError("No module named 'onnxruntime'")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(MissingPackageError, match=r"onnxq\[cpu\].*onnxq\[gpu\]"):
+        runtime.session(model)
+
+
+def test_it_is_imported_late():
+    code = "import sys, onnxq.runtime, onnxq.calib.runner; sys.exit('onnxruntime' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
