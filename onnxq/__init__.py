@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onnxq.compare import compare
+    from onnxq.comparison import compare
     from onnxq.engines import build
     from onnxq.errors import OnnxqError
     from onnxq.io import load, save
@@ -26,7 +26,7 @@ _HOMES = {
     "Recipe": "onnxq.recipe",
     "build": "onnxq.engines",
     "calibrate": "onnxq.pipeline",
-    "compare": "onnxq.compare",
+    "compare": "onnxq.comparison",
     "load": "onnxq.io",
     "quantize": "onnxq.pipeline",
     "save": "onnxq.io",

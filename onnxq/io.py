@@ -97,7 +97,7 @@ def save(
             "Free some space, or write to another disk.",
         )
     layout: Layout = "beside" if external_data or size > SINGLE_FILE_LIMIT else "inside"
-    with _staging(path) as folder:
+    with staging(path) as folder:
         write_model(model, folder / path.name, layout, on_weight)
         if check is not None:
             _check(check, model, folder / path.name, layout, size)
@@ -129,7 +129,8 @@ def ensure_writable(path: str | os.PathLike[str], model: ir.Model | None = None)
 
 
 @contextmanager
-def _staging(path: Path) -> Iterator[Path]:
+def staging(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path`, for what is not whole yet; gone when the block ends."""
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as failure:
@@ -225,6 +226,11 @@ def _external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
                 yield value.const_value
+
+
+def data_files(model: ir.Model) -> list[Path]:
+    """The files that hold weights of `model`, sorted."""
+    return sorted({Path(tensor.path) for tensor in _external_tensors(model)})
 
 
 def _files_of(model: ir.Model) -> Iterator[Path]:

@@ -55,7 +55,8 @@ def session(
     providers = _providers(runtime, provider)
     options = runtime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Threads that wait by spinning take the cores from what happens between two runs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_cpu_mem_arena = not memory_flat
     options.enable_mem_pattern = not memory_flat
     if not optimize:

@@ -202,6 +202,8 @@ def _weight_only(
     assert operands.weight.const_value is not None
     assert weights.block_size is not None
     reduced = operands.weight.const_value.shape[operands.reduced_axis]
+    if not support.shared_weights and _readers(operands.weight) > 1:
+        return No("other nodes read its weight too, which the target then dequantizes in float")
     if not support.ragged_blocks and reduced % weights.block_size:
         return No(
             f"its {reduced} rows are no multiple of the block size {weights.block_size}, which the "
@@ -220,6 +222,13 @@ def _weight_only(
         ),
         algorithm=weights.algorithm,
     )
+
+
+def _readers(weight: ir.Value) -> int:
+    """How many ops read `weight`, through a Transpose or not."""
+    readers = [node for node, _ in weight.uses()]
+    transposed = sum(len(n.outputs[0].uses()) - 1 for n in readers if n.op_type == "Transpose")
+    return len(readers) + transposed
 
 
 def _check_blocks(recipe: Recipe, target: Target, support: WeightOnlySupport) -> None:

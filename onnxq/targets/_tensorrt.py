@@ -15,6 +15,13 @@ from onnxq.types import QuantSpec
 INT8 = StaticSupport(
     ops={
         "conv": Yes(),
+        "thin-conv": No(
+            "it has fewer than 32 input or 16 output channels: TensorRT's int8 kernels pad them, "
+            "and the engine grows for no speed"
+        ),
+        "pooled-conv": No(
+            "it is small and works on one pooled pixel per channel: Q/DQ costs more than int8 saves"
+        ),
         "depthwise-conv": No(
             "TensorRT pads each group of an int8 depthwise Conv to 4 channels: "
             "the engine grows up to 4 times and is no faster"
@@ -24,6 +31,10 @@ INT8 = StaticSupport(
         ),
         "gemm": Yes(),
         "matmul": Yes(),
+        "split-matmul": No(
+            "its product is cut into parts (query, key, value), and TensorRT moves the cuts into "
+            "the weight, which it dequantizes for that"
+        ),
     },
     activations=QuantSpec("int8", symmetric=True),
 )
@@ -33,6 +44,7 @@ INT4 = WeightOnlySupport(
     zero_points=False,
     block_sizes=(16, 32, 64, 128, 256),
     ragged_blocks=False,
+    shared_weights=False,
 )
 
 

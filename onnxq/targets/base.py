@@ -18,7 +18,16 @@ Backend: TypeAlias = Literal["onnxruntime", "tensorrt_rtx", "tensorrt"]
 Provider: TypeAlias = Literal["cpu", "cuda"]
 
 # The kinds of ops that placement tells apart; `passes/qdq/rules` sorts nodes into them.
-OP_KINDS = ("conv", "depthwise-conv", "conv-transpose", "gemm", "matmul")
+OP_KINDS = (
+    "conv",
+    "thin-conv",  # of fewer than 32 input channels or fewer than 16 output channels
+    "pooled-conv",  # on a globally pooled tensor, and of fewer than 65536 weights
+    "depthwise-conv",
+    "conv-transpose",
+    "gemm",
+    "matmul",
+    "split-matmul",  # its product is cut into parts: query, key and value
+)
 
 
 @dataclass(frozen=True)
@@ -75,12 +84,14 @@ class WeightOnlySupport:
         zero_points: Whether codes may have a zero point other than the middle of their range.
         block_sizes: The block sizes that run fused.
         ragged_blocks: Whether the last block of a column may be shorter than the others.
+        shared_weights: Whether a weight that several ops read stays fused in each of them.
     """
 
     lowering: str
     zero_points: bool
     block_sizes: tuple[int, ...]
     ragged_blocks: bool
+    shared_weights: bool
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,13 @@ TARGET = Target(
     int8=StaticSupport(
         ops={
             "conv": Yes(),
+            "thin-conv": Yes(),
+            "pooled-conv": Yes(),
             "depthwise-conv": Yes(),
             "conv-transpose": No("ONNX Runtime has no integer ConvTranspose kernel for the CPU"),
             "gemm": Yes(),
             "matmul": Yes(),
+            "split-matmul": Yes(),
         },
         activations=QuantSpec("int8", symmetric=False),
         quantize_outputs=True,
@@ -30,6 +33,7 @@ TARGET = Target(
         zero_points=True,
         block_sizes=(16, 32, 64, 128, 256),
         ragged_blocks=True,
+        shared_weights=True,
     ),
     evidence="measured with onnxruntime 1.32",
 )

@@ -11,6 +11,10 @@ from onnxq.targets import No
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
+# What lies between a fused projection and the ops that cut it.
+_BETWEEN = ("Add", "Mul", "Reshape", "Transpose", "Identity")
+_CUTS = ("Slice", "Gather", "Split")
+
 NOT_CONSTANT = No("its weight is computed at run time, not a constant")
 
 
@@ -63,7 +67,20 @@ def find_weight(value: ir.Value | None) -> Weight | No:
     return Weight(value, transposed)
 
 
-def rank(weight: Weight) -> int:
-    """The number of dimensions of a weight."""
-    assert weight.value.const_value is not None
-    return len(weight.value.const_value.shape)
+def is_split(product: ir.Value) -> bool:
+    """Whether `product` is cut into parts, as a fused query-key-value projection is."""
+    value = product
+    while True:
+        uses = [node for node, _ in value.uses()]
+        if uses and all(node.op_type in _CUTS for node in uses):
+            return len(uses) > 1 or uses[0].op_type == "Split"
+        if len(uses) != 1 or uses[0].op_type not in _BETWEEN:
+            return False
+        value = uses[0].outputs[0]
+
+
+def shape(weight: Weight) -> tuple[int, ...]:
+    """The shape of the initializer that holds a weight."""
+    tensor = weight.value.const_value
+    assert tensor is not None
+    return tensor.shape.numpy()

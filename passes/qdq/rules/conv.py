@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import onnx_ir as ir
 
-from onnxq.passes.qdq.rules.base import Operands, find_weight
+from onnxq.passes.edit import constant
+from onnxq.passes.qdq.rules.base import Operands, Weight, find_weight, shape
 from onnxq.targets import No
+
+
+_THIN_INPUT, _THIN_OUTPUT = 32, 16
+_SMALL = 1 << 16
+_POOLING = ("GlobalAveragePool", "GlobalMaxPool")
+# What squeeze-and-excitation blocks put between the pooling and the last of their convolutions.
+_ON_POOLED = ("Conv", "Relu", "Clip", "HardSwish", "HardSigmoid", "Sigmoid", "Add", "Mul", "Div")
 
 
 def describe(node: ir.Node) -> Operands | No:
@@ -13,12 +23,8 @@ def describe(node: ir.Node) -> Operands | No:
     weight = find_weight(node.inputs[1])
     if isinstance(weight, No):
         return weight
-    assert weight.value.const_value is not None
-    groups = node.attributes.get_int("group", 1)
-    channels_per_group = weight.value.const_value.shape[1]
-    depthwise = groups > 1 and channels_per_group == 1
     return Operands(
-        kind="depthwise-conv" if depthwise else "conv",
+        kind=_kind(node, weight),
         activation=0,
         weight_index=1,
         weight=weight.value,
@@ -27,6 +33,28 @@ def describe(node: ir.Node) -> Operands | No:
         reduced_axis=None,
         bias_index=2,
     )
+
+
+def _kind(node: ir.Node, weight: Weight) -> str:
+    outputs, inputs = shape(weight)[:2]
+    if node.attributes.get_int("group", 1) > 1 and inputs == 1:
+        return "depthwise-conv"
+    if math.prod(shape(weight)) < _SMALL and _is_pooled(node.inputs[0]):
+        return "pooled-conv"
+    if inputs < _THIN_INPUT or outputs < _THIN_OUTPUT:
+        return "thin-conv"
+    return "conv"
+
+
+def _is_pooled(value: ir.Value | None) -> bool:
+    """Whether a global pooling produced `value`, or what it was computed from elementwise."""
+    node = value.producer() if value is not None else None
+    if node is None or node.op_type in _POOLING:
+        return node is not None
+    if node.op_type not in _ON_POOLED:
+        return False
+    operands = [each for each in node.inputs[:2] if each is not None and constant(each) is None]
+    return all(_is_pooled(operand) for operand in operands)
 
 
 RULE = describe

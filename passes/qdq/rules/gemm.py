@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from onnxq.passes.qdq.rules.base import Operands, find_weight
+from onnxq.passes.qdq.rules.base import Operands, find_weight, is_split
 from onnxq.targets import No
 
 
@@ -19,7 +19,7 @@ def describe(node: ir.Node) -> Operands | No:
         return No("it is a Gemm with alpha or beta other than 1")
     rows_are_outputs = bool(node.attributes.get_int("transB", 0)) != weight.transposed
     return Operands(
-        kind="gemm",
+        kind="split-matmul" if is_split(node.outputs[0]) else "gemm",
         activation=0,
         weight_index=1,
         weight=weight.value,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from onnxq.passes.edit import constant
-from onnxq.passes.qdq.rules.base import Operands, find_weight, rank
+from onnxq.passes.qdq.rules.base import Operands, find_weight, is_split, shape
 from onnxq.targets import No
 
 
@@ -16,10 +16,10 @@ def describe(node: ir.Node) -> Operands | No:
         if constant(node.inputs[0]) is not None:
             return No("its weight is the left operand; the right one is needed")
         return No("both of its operands are activations")
-    if rank(weight) != 2:
-        return No(f"its weight has {rank(weight)} dimensions; a matrix is needed")
+    if len(shape(weight)) != 2:
+        return No(f"its weight has {len(shape(weight))} dimensions; a matrix is needed")
     return Operands(
-        kind="matmul",
+        kind="split-matmul" if is_split(node.outputs[0]) else "matmul",
         activation=0,
         weight_index=1,
         weight=weight.value,

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from onnxq import io, runtime
 from onnxq.calib.feeds import DataLike, FeedSource, open_feeds
 from onnxq.calib.inputs import model_inputs
-from onnxq.compare.accumulate import OutputComparison, OutputError
+from onnxq.comparison.accumulate import OutputComparison, OutputError
 from onnxq.errors import ModelError
 from onnxq.progress import progress
 

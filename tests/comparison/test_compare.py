@@ -7,8 +7,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from onnxq.compare import compare
-from onnxq.compare.accumulate import OutputError
+from onnxq.comparison import compare
+from onnxq.comparison.accumulate import OutputError
 from onnxq.errors import DataError, ModelError
 
 HEAD = '<ir_version: 10, opset_import: ["" : 17]> '

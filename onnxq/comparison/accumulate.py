@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxq.compare import metrics
+from onnxq.comparison import metrics
 from onnxq.types import Array
 
 _MOST_SLICES = 1024

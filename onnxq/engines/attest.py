@@ -1,0 +1,221 @@
+"""Whether an engine runs in the precision that the model asks for, op by op.
+
+The model says what is planned: a product whose operands come through DequantizeLinear. The engine
+says what happens. With detailed profiling verbosity the builder lists its layers, each with its
+type, the data types of its operands, and the ONNX nodes that it stands for:
+
+    Name: ..., LayerType: gemm, Inputs: [ { ... Datatype: Int8 } ], Constants: [...], Outputs: [...],
+    TacticName: ..., Metadata: [ONNX Layer: /head/MatMul]
+
+An op runs in low precision if a layer that multiplies, made from that very node, takes its operand
+in that type. A node that only dequantizing and float layers mention is emulated. A node that no
+multiplying layer mentions is unproven, which counts as a failure too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import onnx_ir as ir
+
+from onnxq.passes.edit import constant
+
+Verdict: TypeAlias = Literal["proven", "float", "unproven"]
+
+_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# Ops between DequantizeLinear and a product that leave the codes what they are.
+_TRANSPARENT = ("Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze")
+_ENGINE_TYPES = {
+    ir.DataType.INT8: "Int8",
+    ir.DataType.UINT8: "Int8",
+    ir.DataType.INT4: "Int4",
+    ir.DataType.FLOAT8E4M3FN: "FP8",
+    ir.DataType.FLOAT4E2M1: "FP4",
+}
+_MULTIPLIES = ("correlation", "gemm", "fully_connected", "corrltn", "conv", "deconv", "mha", "fc")
+
+_LAYER = re.compile(
+    r"^Name: (?P<name>.*?), LayerType: (?P<type>\w+), Inputs: \[(?P<inputs>.*?)\], "
+    r"Constants: \[(?P<constants>.*?)\], Outputs: \[(?P<outputs>.*?)\], TacticName:"
+    r".*?Metadata: (?P<metadata>.*)$"
+)
+_DATATYPE = re.compile(r"Datatype: (\w+)")
+_ONNX_LAYER = re.compile(r"\[ONNX Layer: (.*)\]")
+_SEPARATOR = "\x1f"  # between the ONNX nodes of a layer
+
+
+@dataclass(frozen=True)
+class PlannedProduct:
+    """A product that the model wants in low precision.
+
+    Attributes:
+        node: The node's name.
+        op_type: Its op type.
+        weight: The type of the weight codes as the engine names it ("Int8"); None if the second
+            operand is no quantized weight.
+        activation: The same for the first operand.
+    """
+
+    node: str
+    op_type: str
+    weight: str | None
+    activation: str | None
+
+    @property
+    def precision(self) -> str:
+        """In words: "int8", or "int4 weights"."""
+        if self.activation is None:
+            return f"{(self.weight or '').lower()} weights"
+        return self.activation.lower()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of an engine."""
+
+    name: str
+    type: str
+    inputs: tuple[str, ...]
+    constants: tuple[str, ...]
+    nodes: frozenset[str]
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether it is a product, or a fusion that has one."""
+        fused = self.type == "runtime_fusion" and re.search(r"(Fc|Mma|Gemm|Conv)", self.name)
+        return bool(fused) or any(word in self.type.lower() for word in _MULTIPLIES)
+
+
+@dataclass(frozen=True)
+class OpAttestation:
+    """What became of one planned op.
+
+    Attributes:
+        node: The ONNX node.
+        op_type: Its op type.
+        planned: The precision that the model asks for.
+        actual: The precision that the engine runs it in.
+        verdict: "proven", "float", or "unproven" if no layer of the engine tells.
+        evidence: The engine's layer and the types of its operands.
+    """
+
+    node: str
+    op_type: str
+    planned: str
+    actual: str
+    verdict: Verdict
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Attestation:
+    """What became of every planned op."""
+
+    ops: tuple[OpAttestation, ...]
+
+    @property
+    def failed(self) -> tuple[OpAttestation, ...]:
+        """The ops that do not provably run as planned."""
+        return tuple(op for op in self.ops if op.verdict != "proven")
+
+    def summary(self) -> dict[str, int]:
+        """How many ops were planned in low precision, and what became of them."""
+        counts = {"planned": len(self.ops), "proven": 0, "float": 0, "unproven": 0}
+        for op in self.ops:
+            counts[op.verdict] += 1
+        return counts
+
+    def to_json(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {"summary": self.summary(), "ops": [asdict(op) for op in self.ops]}
+
+
+def planned_products(model: ir.Model) -> list[PlannedProduct]:
+    """The products of `model` whose operands come through DequantizeLinear."""
+    found = []
+    for node in model.graph.all_nodes():
+        if node.op_type not in _PRODUCTS or len(node.inputs) < 2:
+            continue
+        activation, weight = (_codes(value) for value in node.inputs[:2])
+        if weight is not None:
+            found.append(PlannedProduct(node.name or "", node.op_type, weight, activation))
+    return found
+
+
+def read_layers(log: Path) -> list[Layer]:
+    """The layers that the builder listed in its log."""
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        return list(_layers(lines))
+
+
+def attest(planned: Iterable[PlannedProduct], layers: Iterable[Layer]) -> Attestation:
+    """Compare what is planned with what the engine does."""
+    by_node: dict[str, list[Layer]] = {}
+    for layer in layers:
+        for node in layer.nodes:
+            by_node.setdefault(node, []).append(layer)
+    return Attestation(tuple(_verdict(op, by_node.get(op.node, [])) for op in planned))
+
+
+def _codes(value: ir.Value | None) -> str | None:
+    """The engine's name for the type that `value` was dequantized from."""
+    node = value.producer() if value is not None else None
+    while node is not None and not node.domain:
+        if node.op_type == "DequantizeLinear":
+            codes = node.inputs[0]
+            return _ENGINE_TYPES.get(codes.dtype) if codes is not None and codes.dtype else None
+        scaled = node.op_type == "Mul" and constant(node.inputs[1]) is not None
+        if node.op_type not in _TRANSPARENT and not scaled:
+            return None
+        source = node.inputs[0]
+        node = source.producer() if source is not None else None
+    return None
+
+
+def _layers(lines: Iterable[str]) -> Iterator[Layer]:
+    for line in lines:
+        match = _LAYER.match(line)
+        if match is not None:
+            yield Layer(
+                match["name"],
+                match["type"],
+                tuple(_DATATYPE.findall(match["inputs"])),
+                tuple(_DATATYPE.findall(match["constants"])),
+                frozenset(_ONNX_LAYER.findall(match["metadata"].replace(_SEPARATOR, "\n"))),
+            )
+
+
+def _verdict(op: PlannedProduct, layers: list[Layer]) -> OpAttestation:
+    products = [layer for layer in layers if layer.multiplies]
+    proof = next((layer for layer in products if _runs_as(op, layer)), None)
+    if proof is not None:
+        return _attested(op, op.precision, "proven", proof)
+    if products:
+        return _attested(op, "float", "float", products[0])
+    if layers:
+        return _attested(op, "unknown", "unproven", layers[0])
+    return OpAttestation(
+        op.node, op.op_type, op.precision, "unknown", "unproven", "no layer of the engine names it"
+    )
+
+
+def _runs_as(op: PlannedProduct, layer: Layer) -> bool:
+    if op.activation is None:
+        # Weight-only: the product itself reads the codes and dequantizes them on the fly.
+        return op.weight in layer.constants
+    # A generated fusion casts codes to float before it multiplies; a library kernel does not.
+    if layer.type == "runtime_fusion" or layer.inputs[:1] != (op.activation,):
+        return False
+    others = (*layer.inputs[1:2], *layer.constants[:1])
+    return op.weight in others
+
+
+def _attested(op: PlannedProduct, actual: str, verdict: Verdict, layer: Layer) -> OpAttestation:
+    types = f"{layer.type} ({', '.join(layer.inputs)}; constants {', '.join(layer.constants[:2])})"
+    return OpAttestation(
+        op.node, op.op_type, op.precision, actual, verdict, f"{layer.name}: {types}"
+    )

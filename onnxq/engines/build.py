@@ -1,0 +1,220 @@
+"""Build an engine in a child process, attest it, and write it with its manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+import onnxq
+from onnxq import io
+from onnxq.engines import backend, manifest
+from onnxq.engines.attest import Attestation, OpAttestation, attest, planned_products, read_layers
+from onnxq.engines.shapes import Profile, profiles
+from onnxq.errors import EngineError, FallbackError, TargetError
+from onnxq.passes.prepare.name_everything import NameEverything
+from onnxq.passes.prepare.separate_dims import SeparateDims
+from onnxq.progress import progress
+from onnxq.targets import Target, all_targets
+from onnxq.targets import get as get_target
+from onnxq.verify import check_model
+
+if TYPE_CHECKING:
+    from onnxq.io import ModelLike
+
+# The parser means: a code without a zero point is unsigned, and was read as if it were signed.
+_WRONG_NUMBERS = "Defaulting to INT8 instead"
+
+# What an import failure says, and what to do about it.
+_HINTS = (
+    ("MatMulNBits", "Quantize the float model for this target: onnxq quantize --target."),
+    ("GatherBlockQuantized", "Quantize the float model for this target: onnxq quantize --target."),
+    ("DynamicQuantizeLinear", "The model is quantized dynamically, which TensorRT cannot import: "
+                              "start from the float model."),
+    ("ConvInteger", "The model is quantized dynamically, which TensorRT cannot import: "
+                    "start from the float model."),
+    ("zero_point", "TensorRT takes symmetric int8 only: quantize the float model for this target."),
+    ("zero point", "TensorRT takes symmetric int8 only: quantize the float model for this target."),
+    ("Int32", "TensorRT takes float biases: quantize the float model for this target."),
+)
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """An engine, proven.
+
+    Attributes:
+        engine: The engine's file.
+        manifest: The JSON file beside it.
+        attestation: What became of each op planned in low precision.
+    """
+
+    engine: Path
+    manifest: Path
+    attestation: Attestation
+
+
+def build(
+    model: ModelLike,
+    output: str | os.PathLike[str],
+    *,
+    target: str | Target,
+    shapes: Mapping[str, str] | None = None,
+    allow_fallback: bool = False,
+) -> BuildResult:
+    """Build an engine from `model`, and prove the precision that it runs in.
+
+    Args:
+        model: A path (of a model of any size), an `onnx_ir.Model`, an `onnx.ModelProto` or a
+            `torch.onnx.ONNXProgram`.
+        output: The engine. `output` + ".json" is written with it.
+        target: One that builds engines, such as "rtx-sm89".
+        shapes: "MIN:OPT:MAX" by input name, such as "1x3x48x32:1x3x48x320:1x3x48x1280", or one
+            shape for all three; for every input with a dynamic dimension.
+        allow_fallback: Accept ops that run in float though the model plans them in low precision.
+
+    Raises:
+        FallbackError: An op planned in low precision does not provably run so. No engine is left.
+        EngineError: A shape is missing or wrong, or the model cannot be imported or built.
+        MissingPackageError: The target's package is not installed.
+        ModelError, TargetError, OutputError: Bad input of that kind.
+    """
+    target = _engine_target(target)
+    output = Path(output)
+    own = io.load(model)
+    io.ensure_writable(output, own)
+    io.ensure_writable(manifest.path_of(output))
+    backend.load(target.backend)
+    repaired = SeparateDims()(own).modified | NameEverything()(own).modified
+    found = profiles(own, shapes or {})
+    with io.staging(output) as folder:
+        if isinstance(model, (str, os.PathLike)) and not repaired:
+            source = Path(model).absolute()
+        else:
+            source = folder / "model.onnx"
+            io.save(own, source, external_data=True)
+        check_model(source)
+        started = time.monotonic()
+        version = _run_worker(target, source, folder, found)
+        seconds = time.monotonic() - started
+        _refuse_wrong_numbers(folder / "log")
+        attestation = attest(planned_products(own), read_layers(folder / "log"))
+        if attestation.failed and not allow_fallback:
+            raise _fallback(target, attestation)
+        engine = folder / "engine"
+        described = {
+            "onnxq_version": onnxq.__version__,
+            "backend": {"package": target.backend, "version": version},
+            "target": target.name,
+            "compute_capability": target.compute_capability,
+            "shapes": {name: str(profile) for name, profile in found.items()},
+            "model": manifest.digest([source, *io.data_files(io.load(source))]),
+            "engine": manifest.digest([engine]) | {"path": str(output)},
+            "build_seconds": round(seconds, 2),
+            "attestation": attestation.to_json(),
+        }
+        (folder / "manifest").write_text(json.dumps(described, indent=2), encoding="utf-8")
+        os.replace(folder / "manifest", manifest.path_of(output))
+        os.replace(engine, output)
+    return BuildResult(output, manifest.path_of(output), attestation)
+
+
+def _engine_target(target: str | Target) -> Target:
+    target = get_target(target) if isinstance(target, str) else target
+    if not target.builds_engines:
+        names = ", ".join(each.name for each in all_targets() if each.builds_engines)
+        raise TargetError(
+            f"Target '{target.name}' runs the ONNX file itself; there is no engine to build.",
+            f"Targets with engines: {names}.",
+        )
+    return target
+
+
+def _run_worker(
+    target: Target, model: Path, folder: Path, shapes: Mapping[str, Profile]
+) -> str:
+    """Build `folder`/engine and `folder`/log in a child process; return the package's version."""
+    job = {
+        "backend": target.backend,
+        "model": str(model),
+        "engine": str(folder / "engine"),
+        "log": str(folder / "log"),
+        "compute_capability": target.compute_capability,
+        "profiles": {name: profile.all() for name, profile in shapes.items()},
+    }
+    command = [sys.executable, "-m", "onnxq.engines.worker"]
+    with (
+        (folder / "stderr").open("w+", encoding="utf-8") as stderr,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
+        ) as worker,
+    ):
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        try:
+            worker.stdin.write(json.dumps(job))
+            worker.stdin.close()
+            last = _follow(worker.stdout)
+        except BaseException:
+            worker.kill()
+            raise
+        status = worker.wait()
+        stderr.seek(0)
+        said = " ".join(stderr.read().split())
+    if "done" in last:
+        return str(last["done"]["version"])
+    if "error" in last:
+        raise EngineError(last["error"], _hint(last["error"]))
+    how = signal.Signals(-status).name if status < 0 else f"exit code {status}"
+    raise EngineError(f"{target.backend} ended with {how} while it was building. {said[-500:]}")
+
+
+def _follow(lines: Iterable[str]) -> dict[str, Any]:
+    """Show the progress of the worker, and return its last message."""
+    message: dict[str, Any] = {}
+    with progress("Building the engine", None) as advance:
+        for line in lines:
+            message = json.loads(line)
+            if "step" in message:
+                advance()
+    return message
+
+
+def _refuse_wrong_numbers(log: Path) -> None:
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        warning = next((line.strip() for line in lines if _WRONG_NUMBERS in line), None)
+    if warning is not None:
+        raise EngineError(
+            f"The engine would compute wrong numbers: the builder says '{warning}'.",
+            "A QuantizeLinear has no zero point, or an unsigned one. TensorRT takes int8 with zero "
+            "point 0: quantize the float model for this target.",
+        )
+
+
+def _fallback(target: Target, attestation: Attestation) -> FallbackError:
+    width = max(len(op.node) for op in attestation.failed)
+    rows = "\n".join(_row(op, width) for op in attestation.failed)
+    excluded = " ".join(f"--exclude '{op.node}'" for op in attestation.failed[:3])
+    return FallbackError(
+        f"{len(attestation.failed)} of {len(attestation.ops)} ops planned in low precision do not "
+        f"provably run so on {target.name}:\n{rows}\n",
+        f"Leave them in float when you quantize ({excluded} ...), or accept them with "
+        "--allow-fallback.",
+    )
+
+
+def _row(op: OpAttestation, width: int) -> str:
+    return f"  {op.node:<{width}}  {op.op_type}  {op.planned} -> {op.actual}  {op.evidence}"
+
+
+def _hint(error: str) -> str | None:
+    return next((hint for word, hint in _HINTS if word in error), None)
