@@ -1,8 +1,7 @@
 """onnxq: quantize ONNX models for the hardware they run on, and prove what the engine runs.
 
-    result = onnxq.quantize("model.onnx", preset="int8", target="rtx-sm89", calibration=feeds)
-    result.save("model.int8.onnx")
-    onnxq.build("model.int8.onnx", "model.engine", target="rtx-sm89")
+`onnxq.quantize(...)` returns a result with `.model`, `.report` and `.save(path)`;
+`onnxq.build(...)` compiles an engine from it and attests what the engine does.
 """
 
 from __future__ import annotations

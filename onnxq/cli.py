@@ -115,7 +115,9 @@ def build(
     target: Annotated[str, typer.Option(help="rtx-smNN or trt-smNN; see `onnxq targets`.")],
     shape: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=MIN:OPT:MAX for a dynamic input, such as x=1x3x48x32:1x3x48x320:..."),
+        typer.Option(
+            help="NAME=MIN:OPT:MAX for a dynamic input, such as x=1x3x48x32:1x3x48x320:..."
+        ),
     ] = None,
     allow_fallback: Annotated[
         bool,
@@ -157,7 +159,9 @@ def compare(
         header, *rows = comparison.to_rows()
         _print_table(_table(header, rows))
     if min_sqnr is not None and not comparison.min_sqnr_db >= min_sqnr:
-        _say(f"The lowest SQNR is {comparison.min_sqnr_db:.2f} dB; {min_sqnr:.2f} dB was asked for.")
+        _say(
+            f"The lowest SQNR is {comparison.min_sqnr_db:.2f} dB; {min_sqnr:.2f} dB was asked for."
+        )
         raise typer.Exit(1)
 
 

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import onnx_ir as ir
 
@@ -50,13 +50,12 @@ def load(model: ModelLike) -> ir.Model:
     """
     if isinstance(model, (str, os.PathLike)):
         return _load_file(Path(model))
-    if isinstance(getattr(model, "model", None), ir.Model):
-        model = model.model  # type: ignore[union-attr]
-    if isinstance(model, ir.Model):
-        own = model.clone()
-        own.meta.update(model.meta)
+    exported: Any = getattr(model, "model", model)  # torch wraps the model it exports
+    if isinstance(exported, ir.Model):
+        own = exported.clone()
+        own.meta.update(exported.meta)
     else:
-        own = _from_proto(model)
+        own = _from_proto(exported)
     for value in own.graph.initializers.values():
         # Renaming a value renames its tensor, and the tensor is the caller's.
         value.const_value = copy.copy(value.const_value)

@@ -106,7 +106,12 @@ def _skeleton(model: ir.Model, data: str) -> tuple[_Streamed, onnx.ModelProto]:
             continue
         offset = -(-offset // _ALIGNMENT) * _ALIGNMENT
         value.const_value = ir.ExternalTensor(
-            data, offset, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape), name=value.name or ""
+            data,
+            offset,
+            tensor.nbytes,
+            tensor.dtype,
+            shape=ir.Shape(tensor.shape.numpy()),
+            name=value.name or "",
         )
         offset += tensor.nbytes
         tensors.append(tensor)

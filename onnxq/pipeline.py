@@ -33,7 +33,6 @@ from onnxq.verify import verify
 if TYPE_CHECKING:
     from onnxq.calib.feeds import DataLike
     from onnxq.io import ModelLike
-    from onnxq.targets.base import Provider
 
 METADATA = "onnxq"  # the key of what onnxq writes into a model's and its nodes' metadata
 _QDQ_OPSET = 13  # the first with per-channel scales
@@ -65,9 +64,7 @@ class QuantizeResult:
             ModelError: A weight holds NaN, or the result is not valid.
         """
         with progress("Writing weights", len(self.model.graph.initializers)) as advance:
-            io.save(
-                self.model, path, external_data=external_data, check=verify, on_weight=advance
-            )
+            io.save(self.model, path, external_data=external_data, check=verify, on_weight=advance)
 
 
 def quantize(
@@ -130,7 +127,7 @@ def calibrate(
     calibration: DataLike,
     *,
     observer: str = "minmax",
-    provider: Provider = "cpu",
+    provider: str = "cpu",
 ) -> CalibStore:
     """Run `model` over data and sum up the values of every activation that int8 can quantize.
 
@@ -151,9 +148,7 @@ def calibrate(
     own = io.load(model)
     _prepare(own, _QDQ_OPSET)
     feeds = open_feeds(calibration, own)
-    return runner.calibrate(
-        own, feeds, observable(own), observers.get(observer), provider=provider
-    )
+    return runner.calibrate(own, feeds, observable(own), observers.get(observer), provider=provider)
 
 
 def _check_names(recipe: Recipe) -> None:
@@ -220,7 +215,11 @@ def _decision(op: PlannedOp, plan: QuantPlan, store: CalibStore | None) -> Decis
         numbers["input"] = str(op.activation)
         numbers["input_scale"] = float(store.params(source, op.activation).scale)
     return Decision(
-        op.node, op.op_type, op.precision, f"{op.scheme} for {plan.target.name}, {op.algorithm}", numbers
+        op.node,
+        op.op_type,
+        op.precision,
+        f"{op.scheme} for {plan.target.name}, {op.algorithm}",
+        numbers,
     )
 
 

@@ -202,7 +202,9 @@ def _read(path: Path) -> dict[str, Any]:
         why = " ".join(str(failure).split())
         raise RecipeError(f"The recipe '{path}' is not valid: {why}.") from failure
     if not isinstance(content, dict):
-        raise RecipeError(f"The recipe '{path}' is not a mapping of fields, such as 'preset: int8'.")
+        raise RecipeError(
+            f"The recipe '{path}' is not a mapping of fields, such as 'preset: int8'."
+        )
     return content
 
 

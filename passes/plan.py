@@ -201,7 +201,7 @@ def _weight_only(
     assert operands.reduced_axis is not None
     assert operands.weight.const_value is not None
     assert weights.block_size is not None
-    reduced = operands.weight.const_value.shape[operands.reduced_axis]
+    reduced = operands.weight.const_value.shape.numpy()[operands.reduced_axis]
     if not support.shared_weights and _readers(operands.weight) > 1:
         return No("other nodes read its weight too, which the target then dequantizes in float")
     if not support.ragged_blocks and reduced % weights.block_size:

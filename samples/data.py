@@ -147,7 +147,9 @@ def _page(draw: random.Random, height: int, width: int) -> Pixels:
     font = ImageFont.truetype(str(draw.choice(fonts())), size)
     for top in range(size, height - size, round(size * draw.uniform(1.3, 2))):
         line = draw.choice(verses())
-        pen.text((size, top), line[: draw.randint(8, 60)], font=font, fill=(draw.randint(0, 90),) * 3)
+        pen.text(
+            (size, top), line[: draw.randint(8, 60)], font=font, fill=(draw.randint(0, 90),) * 3
+        )
     return np.asarray(page)
 
 

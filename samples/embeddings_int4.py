@@ -17,13 +17,12 @@ import data
 import models
 import numpy as np
 from numpy.typing import NDArray
+from text_lines import EVALUATION
 
 import onnxq
 from onnxq import runtime
 
-_SHAPES = {
-    name: "1x8:1x64:8x256" for name in ("input_ids", "attention_mask", "token_type_ids")
-}
+_SHAPES = {name: "1x8:1x64:8x256" for name in ("input_ids", "attention_mask", "token_type_ids")}
 
 
 def main() -> None:
@@ -40,7 +39,7 @@ def main() -> None:
 
 def _run(folder: Path, count: int) -> None:
     model = models.path("minilm")
-    sentences = data.sentences(count, data.EVALUATION)
+    sentences = data.sentences(count, EVALUATION)
     reference = embeddings(model, sentences)
     print(f"float     {_size(model)}")
     for target in ("ort-cpu", "rtx-sm89"):

@@ -47,7 +47,7 @@ def _run(folder: Path, tokens: int) -> None:
 
 
 def perplexity(model: Path, windows: NDArray[np.int64]) -> float:
-    """exp of the mean negative log-likelihood of each token given those before it.
+    """Exp of the mean negative log-likelihood of each token given those before it.
 
     Args:
         model: A language model with inputs input_ids and attention_mask, and output logits.

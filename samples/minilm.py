@@ -119,7 +119,9 @@ class _Bert:
         scaled = self._op("Mul", x, self._op("Add", erf, self._float("one", 1)))
         return self._op("Mul", scaled, self._float("half", 0.5))
 
-    def _op(self, op: str, *inputs: ir.Value, name: str | None = None, **attributes: Any) -> ir.Value:  # noqa: ANN401
+    def _op(
+        self, op: str, *inputs: ir.Value, name: str | None = None, **attributes: float | list[int]
+    ) -> ir.Value:
         node = ir.node(op, inputs, attributes=attributes, name=name or f"{op}_{len(self._tape)}")
         node.outputs[0].name = f"{node.name}_output"
         self._tape.append(node)
@@ -131,7 +133,7 @@ class _Bert:
     def _constant(self, name: str, numbers: list[int]) -> ir.Value:
         return self._initializer(name, np.array(numbers, np.int64))
 
-    def _float(self, name: str, number: float) -> ir.Value:
+    def _float(self, name: str, number: float | np.floating[Any]) -> ir.Value:
         return self._initializer(name, np.array(number, np.float32))
 
     def _initializer(self, name: str, array: NDArray[Any]) -> ir.Value:

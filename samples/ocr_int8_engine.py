@@ -48,9 +48,8 @@ def _run(folder: Path, lines: int, calibration_lines: int) -> None:
         result = onnxq.quantize(model, preset="int8", target=target, stats=stats)
         result.save(quantized)
         counts = ", ".join(f"{n} ops {kind}" for kind, n in sorted(result.report.counts().items()))
-        print(
-            f"{target:9} {_size(quantized)}, line accuracy {_accuracy(quantized, lines):.4f}; {counts}"
-        )
+        accuracy = _accuracy(quantized, lines)
+        print(f"{target:9} {_size(quantized)}, line accuracy {accuracy:.4f}; {counts}")
 
     shapes = {"x": _SHAPE}
     plain = onnxq.build(model, folder / "float.engine", target="rtx-sm89", shapes=shapes)

@@ -25,7 +25,8 @@ def make(gguf: Path, target: Path) -> None:
         raise ImportError("SmolLM2 is exported: pip install 'onnxq[samples-torch]'") from failure
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
+    )
+    model.train(False)
 
     class Logits(torch.nn.Module):
         """The model with tensors in and a tensor out."""
@@ -35,9 +36,7 @@ def make(gguf: Path, target: Path) -> None:
             self.model = model
 
         def forward(self, input_ids: Any, attention_mask: Any) -> Any:  # noqa: ANN401
-            found = self.model(
-                input_ids=input_ids, attention_mask=attention_mask, use_cache=False
-            )
+            found = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
             return found.logits
 
     ids = torch.ones((2, 16), dtype=torch.int64)
@@ -50,4 +49,5 @@ def make(gguf: Path, target: Path) -> None:
         output_names=["logits"],
         dynamic_shapes={"input_ids": axes, "attention_mask": axes},
     )
+    assert program is not None
     onnxq.save(program.model, target)

@@ -2,10 +2,10 @@
 
 The model says what is planned: a product whose operands come through DequantizeLinear. The engine
 says what happens. With detailed profiling verbosity the builder lists its layers, each with its
-type, the data types of its operands, and the ONNX nodes that it stands for:
+type, the data types of its operands, and the ONNX nodes that it stands for (in one line):
 
-    Name: ..., LayerType: gemm, Inputs: [ { ... Datatype: Int8 } ], Constants: [...], Outputs: [...],
-    TacticName: ..., Metadata: [ONNX Layer: /head/MatMul]
+    Name: ..., LayerType: gemm, Inputs: [ { ... Datatype: Int8 } ], Constants: [...],
+    Outputs: [...], TacticName: ..., Metadata: [ONNX Layer: /head/MatMul]
 
 An op runs in low precision if a layer that multiplies, made from that very node, takes its operand
 in that type. A node that only dequantizing and float layers mention is emulated. A node that no

@@ -74,7 +74,8 @@ def _logger(trt: Any, log: TextIO) -> Any:  # noqa: ANN401
 
 
 def _last_errors(logger: Any) -> str:  # noqa: ANN401
-    return "; ".join(" ".join(error.split()) for error in logger.errors[-3:]) or "no error was logged"
+    last = "; ".join(" ".join(error.split()) for error in logger.errors[-3:])
+    return last or "no error was logged"
 
 
 def _monitor(trt: Any) -> Any:  # noqa: ANN401

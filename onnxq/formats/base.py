@@ -48,8 +48,6 @@ class IntegerFormat:
         """The numpy dtype that holds one unpacked code."""
         return np.dtype(np.int8) if self.signed else np.dtype(np.uint8)
 
-    def tensor(self, codes: Array, name: str | None = None) -> ir.Tensor:
+    def tensor(self, codes: Array, name: str | None = None) -> ir.Tensor[Array]:
         """Unpacked `codes` (int8 or uint8, any shape) as an ONNX tensor, packed if below 8 bits."""
-        return ir.Tensor(
-            codes.astype(self.dtype.numpy(), copy=False), dtype=self.dtype, name=name
-        )
+        return ir.Tensor(codes.astype(self.dtype.numpy(), copy=False), dtype=self.dtype, name=name)

@@ -8,8 +8,6 @@ _INSTEAD = "Deploy in fp16 on this GPU, or ask for rtx-sm86 or newer"
 TARGET = rtx(
     75,
     "GeForce RTX 20, GTX 16, T4",
-    int8=No(
-        "TensorRT-RTX dequantizes int8 at run time there instead of running in int8", _INSTEAD
-    ),
+    int8=No("TensorRT-RTX dequantizes int8 at run time there instead of running in int8", _INSTEAD),
     int4=No("TensorRT-RTX cannot compile INT4 weights there", _INSTEAD),
 )

@@ -20,6 +20,7 @@ from onnxq.passes.weights._lazy import LazyWeight
 
 __all__ = ["LowerWeightOnly", "opset"]
 
+
 class LowerWeightOnly(GraphPass):
     """Replace the weight-only ops of a plan by the form that its target runs.
 

@@ -57,7 +57,11 @@ class MatMulNBits(Lowering):
         )
         if bias is not None and not fused_bias:
             output = self.editor.node(
-                "Add", [output, bias], name=f"{op.node}_bias", before=node, dtype=op.operands.weight.dtype
+                "Add",
+                [output, bias],
+                name=f"{op.node}_bias",
+                before=node,
+                dtype=op.operands.weight.dtype,
             )
         replace_output(old, output)
         remove([node])

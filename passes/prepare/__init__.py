@@ -21,7 +21,8 @@ def prepare(model: ir.Model, opset: int = 13) -> None:
 
     Functions are inlined, the opset is raised to at least `opset`, constants become initializers,
     what can be computed beforehand is, BatchNormalization and other affine maps per channel go into
-    the op before, symbolic dimensions that only look equal are told apart, and every node and value has a unique name.
+    the op before, symbolic dimensions that only look equal are told apart, and every node and value
+    has a unique name.
 
     Raises:
         ModelError: The opset cannot be raised.

@@ -106,7 +106,9 @@ def _batch_norm(node: ir.Node) -> _Affine | None:
     return _Affine(scale, beta - scale * mean)
 
 
-def _elementwise(op_type: str, operand: Array | None, channels: int, spatial: int) -> _Affine | None:
+def _elementwise(
+    op_type: str, operand: Array | None, channels: int, spatial: int
+) -> _Affine | None:
     if operand is None:
         return None
     if operand.size == 1 and operand.ndim <= spatial + 2:

@@ -51,7 +51,7 @@ class RaiseOpset(GraphPass):
         return 1
 
 
-class _quiet:  # noqa: N801
+class _quiet:
     """Keep a logger below errors while the block runs."""
 
     def __init__(self, name: str) -> None:

@@ -20,7 +20,7 @@ from onnxq import formats
 from onnxq.passes.base import GraphPass
 from onnxq.passes.edit import Editor, constant_array, graph_of, rewire
 from onnxq.passes.plan import PlannedOp, QuantPlan
-from onnxq.passes.qdq.store import Stored, store
+from onnxq.passes.qdq.store import IntegerBias, Stored, store
 from onnxq.types import QParams, QuantSpec
 
 ActivationParams = Callable[[str, QuantSpec], QParams]
@@ -85,7 +85,9 @@ class _Insertion:
         uses = [(node, i) for node, i in value.uses() if node is not quantize]
         rewire(uses, dequantized)
 
-    def _quantize_dequantize(self, value: ir.Value, spec: QuantSpec, dtype: ir.DataType) -> ir.Value:
+    def _quantize_dequantize(
+        self, value: ir.Value, spec: QuantSpec, dtype: ir.DataType
+    ) -> ir.Value:
         assert value.name is not None
         params = self._params(value.name, spec)
         producer = value.producer()
@@ -115,27 +117,29 @@ class _Insertion:
             shape=value.shape,
         )
 
-    def _bias_scale(self, op: PlannedOp, node: ir.Node) -> float | None:
-        """The input's scale if the bias goes into integers, else None."""
+    def _integer_bias(self, op: PlannedOp, node: ir.Node) -> IntegerBias | None:
+        """The bias and the input's scale, if the bias is to be stored as integers."""
         index = op.operands.bias_index
         if not self._plan.target.static().int32_bias or index is None or len(node.inputs) <= index:
             return None
-        bias = constant_array(node.inputs[index])
+        value = node.inputs[index]
+        addend = constant_array(value)
         weight = op.operands.weight.const_value
-        assert weight is not None
-        if bias is None or bias.shape != (weight.shape[op.operands.output_axis],):
+        assert weight is not None and op.activation is not None
+        if addend is None or addend.shape != (weight.shape[op.operands.output_axis],):
             return None
-        assert op.activation is not None
-        return float(self._params(self._plan.inputs[op.node], op.activation).scale)
+        assert value is not None and value.name is not None
+        scale = float(self._params(self._plan.inputs[op.node], op.activation).scale)
+        return IntegerBias(value.name, addend, scale)
 
     def _constants(self, op: PlannedOp, node: ir.Node, dtype: ir.DataType) -> None:
         """Replace the weight of `node`, and its bias if the target wants that, by integers."""
         operands = op.operands
-        input_scale = self._bias_scale(op, node)
-        bias = None if input_scale is None else node.inputs[operands.bias_index]
-        key = (operands.weight, op.weight, operands.transposed, bias, input_scale)
+        bias = self._integer_bias(op, node)
+        added = None if bias is None else (bias.name, bias.input_scale)
+        key = (operands.weight, op.weight, op.algorithm, operands.transposed, added)
         if key not in self._stored:
-            self._stored[key] = store(self._editor, op, dtype, bias, input_scale)
+            self._stored[key] = store(self._editor, op, dtype, bias)
         stored = self._stored[key]
         axis = 1 - operands.output_axis if operands.transposed else operands.output_axis
         weight = self._dequantize(node, "weight", stored.codes, stored.scale, axis, dtype)

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from onnxq import formats
 from onnxq.passes import weights
-from onnxq.passes.edit import Editor, constant_array
+from onnxq.passes.edit import Editor
 from onnxq.passes.plan import PlannedOp
 from onnxq.passes.weights._lazy import LazyWeight
 from onnxq.types import Array, PerAxis, QTensor
@@ -37,21 +37,29 @@ class Stored:
     bias_scale: ir.Value | None = None
 
 
-def store(
-    editor: Editor,
-    op: PlannedOp,
-    dtype: ir.DataType,
-    bias: ir.Value | None,
-    input_scale: float | None,
-) -> Stored:
+@dataclass(frozen=True, eq=False)
+class IntegerBias:
+    """A bias to be stored as int32.
+
+    Attributes:
+        name: Of the float bias.
+        values: Floats [channels].
+        input_scale: The scale of the op's input.
+    """
+
+    name: str
+    values: Array
+    input_scale: float
+
+
+def store(editor: Editor, op: PlannedOp, dtype: ir.DataType, bias: IntegerBias | None) -> Stored:
     """Create the constants of `op`, computed when they are written.
 
     Args:
         editor: Of the model.
         op: A planned static op; its weight has one scale per output channel.
         dtype: The float type that the op computes in.
-        bias: The bias to be stored as int32, of shape [channels]; None to leave it in float.
-        input_scale: The scale of the op's input, if there is such a bias.
+        bias: None to leave the bias in float.
     """
     value, transposed = op.operands.weight, op.operands.transposed
     assert value.const_value is not None
@@ -59,8 +67,7 @@ def store(
     axis = op.weight.granularity.axis
     shape = tuple(value.const_value.shape.numpy())
     number_format = formats.get(op.weight.format)
-    addend = None if bias is None else constant_array(bias)
-    floor = 0.0 if addend is None else np.abs(addend) / ((input_scale or 1.0) * _LARGEST_BIAS)
+    floor = np.abs(bias.values) / (bias.input_scale * _LARGEST_BIAS) if bias is not None else 0.0
 
     def scale_of(quantized: QTensor) -> Array:
         return np.maximum(quantized.params.scale, floor).astype(np.float32)
@@ -84,14 +91,14 @@ def store(
     scale = editor.initializer(
         graph, f"{value.name}_scale", lazy.part(scale_of, dtype, (shape[axis],))
     )
-    if bias is None or addend is None or input_scale is None:
+    if bias is None:
         return Stored(codes, scale)
 
     def bias_scale_of(quantized: QTensor) -> Array:
-        return np.asarray(scale_of(quantized) * np.float32(input_scale))
+        return np.asarray(scale_of(quantized) * np.float32(bias.input_scale))
 
     def bias_of(quantized: QTensor) -> Array:
-        return np.rint(addend.astype(np.float64) / bias_scale_of(quantized)).astype(np.int32)
+        return np.rint(bias.values.astype(np.float64) / bias_scale_of(quantized)).astype(np.int32)
 
     return Stored(
         codes,

@@ -42,7 +42,7 @@ class LazyWeight:
         index = self._parts
         self._parts += 1
 
-        def evaluate() -> ir.Tensor:
+        def evaluate() -> ir.Tensor[Array]:
             array = make(self._result(index))
             if array.shape != tuple(shape):
                 raise ValueError(f"A part of {self.source.name} is {array.shape}, not {shape}.")

@@ -13,6 +13,8 @@ all zero get scale 1.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from onnxq import formats
@@ -58,8 +60,8 @@ def _scale_shape(shape: tuple[int, ...], spec: QuantSpec) -> tuple[int, ...]:
             return (*shape[:axis], -(-shape[axis] // size), *shape[axis + 1 :])
 
 
-def _tiles(weight: Array, spec: QuantSpec) -> list[tuple[slice, slice]]:
-    """Slices of axis 0 that can be quantized apart, each with its slice of the scales."""
+def _tiles(weight: Array, spec: QuantSpec) -> list[tuple[slice, Any]]:
+    """Slices of axis 0 that can be quantized apart, each with the index of its scales."""
     everything = slice(None)
     match spec.granularity:
         case PerBlock(axis, size):

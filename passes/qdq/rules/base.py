@@ -83,4 +83,4 @@ def shape(weight: Weight) -> tuple[int, ...]:
     """The shape of the initializer that holds a weight."""
     tensor = weight.value.const_value
     assert tensor is not None
-    return tensor.shape.numpy()
+    return tuple(tensor.shape.numpy())

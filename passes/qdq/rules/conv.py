@@ -10,7 +10,6 @@ from onnxq.passes.edit import constant
 from onnxq.passes.qdq.rules.base import Operands, Weight, find_weight, shape
 from onnxq.targets import No
 
-
 _THIN_INPUT, _THIN_OUTPUT = 32, 16
 _SMALL = 1 << 16
 _POOLING = ("GlobalAveragePool", "GlobalMaxPool")

@@ -15,7 +15,10 @@ def describe(node: ir.Node) -> Operands | No:
         return weight
     if node.attributes.get_int("transA", 0):
         return No("it is a Gemm that transposes its activation (transA = 1)")
-    if node.attributes.get_float("alpha", 1.0) != 1.0 or node.attributes.get_float("beta", 1.0) != 1:
+    if (
+        node.attributes.get_float("alpha", 1.0) != 1.0
+        or node.attributes.get_float("beta", 1.0) != 1
+    ):
         return No("it is a Gemm with alpha or beta other than 1")
     rows_are_outputs = bool(node.attributes.get_int("transB", 0)) != weight.transposed
     return Operands(

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import onnx_ir as ir
-
 import onnxq
 from onnxq import io
 from onnxq.engines import backend, manifest
@@ -38,10 +36,16 @@ _WRONG_NUMBERS = "Defaulting to INT8 instead"
 _HINTS = (
     ("MatMulNBits", "Quantize the float model for this target: onnxq quantize --target."),
     ("GatherBlockQuantized", "Quantize the float model for this target: onnxq quantize --target."),
-    ("DynamicQuantizeLinear", "The model is quantized dynamically, which TensorRT cannot import: "
-                              "start from the float model."),
-    ("ConvInteger", "The model is quantized dynamically, which TensorRT cannot import: "
-                    "start from the float model."),
+    (
+        "DynamicQuantizeLinear",
+        "The model is quantized dynamically, which TensorRT cannot import: "
+        "start from the float model.",
+    ),
+    (
+        "ConvInteger",
+        "The model is quantized dynamically, which TensorRT cannot import: "
+        "start from the float model.",
+    ),
     ("zero_point", "TensorRT takes symmetric int8 only: quantize the float model for this target."),
     ("zero point", "TensorRT takes symmetric int8 only: quantize the float model for this target."),
     ("Int32", "TensorRT takes float biases: quantize the float model for this target."),
@@ -139,9 +143,7 @@ def _engine_target(target: str | Target) -> Target:
     return target
 
 
-def _run_worker(
-    target: Target, model: Path, folder: Path, shapes: Mapping[str, Profile]
-) -> str:
+def _run_worker(target: Target, model: Path, folder: Path, shapes: Mapping[str, Profile]) -> str:
     """Build `folder`/engine and `folder`/log in a child process; return the package's version."""
     job = {
         "backend": target.backend,
