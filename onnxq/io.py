@@ -116,8 +116,14 @@ def ensure_writable(path: str | os.PathLike[str], model: ir.Model | None = None)
         raise OutputError(f"'{path}' is a folder.", "Name a file.")
     if not path.parent.is_dir():
         raise OutputError(f"There is no folder '{path.parent}'.", "Create it first.")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"The folder '{path.parent}' is not writable.", "Write somewhere else.")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as failure:
+        raise OutputError(
+            f"The folder '{path.parent}' is not writable: {failure.strerror}.",
+            "Write to another folder.",
+        ) from failure
     if model is None:
         return
     outputs = {path.resolve(), path.with_name(f"{path.name}.data").resolve()}

@@ -22,13 +22,11 @@ from typing import Any, Literal, TypeAlias
 
 import onnx_ir as ir
 
-from onnxq.passes.edit import constant
+from onnxq.engines.codes import code_type, dequantize_before
 
 Verdict: TypeAlias = Literal["proven", "float", "unproven"]
 
-_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# Ops between DequantizeLinear and a product that leave the codes what they are.
-_TRANSPARENT = ("Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze")
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _ENGINE_TYPES = {
     ir.DataType.INT8: "Int8",
     ir.DataType.UINT8: "Int8",
@@ -138,7 +136,7 @@ def planned_products(model: ir.Model) -> list[PlannedProduct]:
     """The products of `model` whose operands come through DequantizeLinear."""
     found = []
     for node in model.graph.all_nodes():
-        if node.op_type not in _PRODUCTS or len(node.inputs) < 2:
+        if node.op_type not in PRODUCTS or len(node.inputs) < 2:
             continue
         activation, weight = (_codes(value) for value in node.inputs[:2])
         if weight is not None:
@@ -163,17 +161,9 @@ def attest(planned: Iterable[PlannedProduct], layers: Iterable[Layer]) -> Attest
 
 def _codes(value: ir.Value | None) -> str | None:
     """The engine's name for the type that `value` was dequantized from."""
-    node = value.producer() if value is not None else None
-    while node is not None and not node.domain:
-        if node.op_type == "DequantizeLinear":
-            codes = node.inputs[0]
-            return _ENGINE_TYPES.get(codes.dtype) if codes is not None and codes.dtype else None
-        scaled = node.op_type == "Mul" and constant(node.inputs[1]) is not None
-        if node.op_type not in _TRANSPARENT and not scaled:
-            return None
-        source = node.inputs[0]
-        node = source.producer() if source is not None else None
-    return None
+    node = dequantize_before(value)
+    dtype = code_type(node) if node is not None else None
+    return _ENGINE_TYPES.get(dtype) if dtype is not None else None
 
 
 def _layers(lines: Iterable[str]) -> Iterator[Layer]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnxq
 from onnxq import io
-from onnxq.engines import backend, manifest
+from onnxq.engines import backend, manifest, wrong_numbers
 from onnxq.engines.attest import Attestation, OpAttestation, attest, planned_products, read_layers
 from onnxq.engines.shapes import Profile, profiles
 from onnxq.errors import EngineError, FallbackError, TargetError
@@ -28,9 +28,6 @@ from onnxq.verify import check_model
 
 if TYPE_CHECKING:
     from onnxq.io import ModelLike
-
-# The parser means: a code without a zero point is unsigned, and was read as if it were signed.
-_WRONG_NUMBERS = "Defaulting to INT8 instead"
 
 # What an import failure says, and what to do about it.
 _HINTS = (
@@ -98,6 +95,7 @@ def build(
     io.ensure_writable(output, own)
     io.ensure_writable(manifest.path_of(output))
     backend.load(target.backend)
+    wrong_numbers.refuse(own)
     repaired = SeparateDims()(own).modified | NameEverything()(own).modified
     found = profiles(own, shapes or {})
     with io.staging(output) as folder:
@@ -110,7 +108,6 @@ def build(
         started = time.monotonic()
         version = _run_worker(target, source, folder, found)
         seconds = time.monotonic() - started
-        _refuse_wrong_numbers(folder / "log")
         attestation = attest(planned_products(own), read_layers(folder / "log"))
         if attestation.failed and not allow_fallback:
             raise _fallback(target, attestation)
@@ -121,7 +118,7 @@ def build(
             "target": target.name,
             "compute_capability": target.compute_capability,
             "shapes": {name: str(profile) for name, profile in found.items()},
-            "model": manifest.digest([source, *io.data_files(io.load(source))]),
+            "model": _digest_model(model, source),
             "engine": manifest.digest([engine]) | {"path": str(output)},
             "build_seconds": round(seconds, 2),
             "attestation": attestation.to_json(),
@@ -130,6 +127,13 @@ def build(
         os.replace(folder / "manifest", manifest.path_of(output))
         os.replace(engine, output)
     return BuildResult(output, manifest.path_of(output), attestation)
+
+
+def _digest_model(given: ModelLike, built: Path) -> dict[str, Any]:
+    """The digest of the file given, else of the model built from, which has no path to tell."""
+    if isinstance(given, (str, os.PathLike)):
+        return manifest.digest([Path(given), *io.data_files(io.load(given))])
+    return manifest.digest([built, *io.data_files(io.load(built))]) | {"path": None}
 
 
 def _engine_target(target: str | Target) -> Target:
@@ -189,17 +193,6 @@ def _follow(lines: Iterable[str]) -> dict[str, Any]:
             if "step" in message:
                 advance()
     return message
-
-
-def _refuse_wrong_numbers(log: Path) -> None:
-    with log.open(encoding="utf-8", errors="replace") as lines:
-        warning = next((line.strip() for line in lines if _WRONG_NUMBERS in line), None)
-    if warning is not None:
-        raise EngineError(
-            f"The engine would compute wrong numbers: the builder says '{warning}'.",
-            "A QuantizeLinear has no zero point, or an unsigned one. TensorRT takes int8 with zero "
-            "point 0: quantize the float model for this target.",
-        )
 
 
 def _fallback(target: Target, attestation: Attestation) -> FallbackError:

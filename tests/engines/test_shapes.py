@@ -1,0 +1,58 @@
+"""Input shapes for an engine: taken, completed, refused with a line to paste."""
+
+import onnx_ir as ir
+import pytest
+
+from onnxq.engines.shapes import profiles
+from onnxq.errors import EngineError
+
+IMAGE = "g (float[batch, 3, 48, width] x) => (float y) { y = ReduceMax(x) }"
+TWO = """g (int64[batch, n] ids, int64[batch, n] mask) => (int64[batch, n] y)
+{ y = Add(ids, mask) }"""
+FIXED = "g (float[1, 3] x) => (float[1, 3] y) { y = Relu(x) }"
+
+
+def found(text, **given):
+    return profiles(ir.from_onnx_text(f'<ir_version: 8, opset_import: ["" : 17]> {text}'), given)
+
+
+def test_static_inputs_need_no_shape():
+    assert str(found(FIXED)["x"]) == "1x3:1x3:1x3"
+
+
+def test_min_opt_max():
+    profile = found(IMAGE, x="1x3x48x32:2x3x48x320:8x3x48x1280")["x"]
+    assert profile.smallest == (1, 3, 48, 32)
+    assert profile.common == (2, 3, 48, 320)
+    assert profile.largest == (8, 3, 48, 1280)
+
+
+def test_one_shape_stands_for_three():
+    assert str(found(IMAGE, x="1x3x48x32")["x"]) == "1x3x48x32:1x3x48x32:1x3x48x32"
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "message"),
+    [
+        (IMAGE, {}, r"input 'x' \[batch,3,48,width\]. .* --shape x=1x3x48x32:1x3x48x320:8x3x48x"),
+        (TWO, {"ids": "1x8"}, "input 'mask'"),
+        (FIXED, {"y": "1x3"}, "no input 'y'. Its inputs are: x"),
+        (IMAGE, {"x": "1x3x48"}, "1x3x48 does not fit input 'x'"),
+        (IMAGE, {"x": "1x4x48x32"}, "1x4x48x32 does not fit"),
+        (IMAGE, {"x": "1,3,48,32"}, "is not MIN:OPT:MAX"),
+        (IMAGE, {"x": "1x3x48x32:1x3x48x64"}, "is not MIN:OPT:MAX"),
+        (IMAGE, {"x": "1x3x48x64:1x3x48x32:1x3x48x64"}, "do not grow"),
+        (TWO, {"ids": "1x8", "mask": "1x9"}, "Dimension 'n' is .* in input 'mask'"),
+        ("g (float[] x) => (float[] y) { y = Relu(x) }", {"x": "1"}, "not even a rank"),
+    ],
+)
+def test_refusals(text, given, message):
+    with pytest.raises(EngineError, match=message):
+        found(text, **given)
+
+
+def test_the_proposed_line_is_accepted():
+    with pytest.raises(EngineError) as failure:
+        found(IMAGE)
+    proposed = str(failure.value).rpartition("--shape x=")[2]
+    assert found(IMAGE, x=proposed)["x"].common == (1, 3, 48, 320)

@@ -1,0 +1,82 @@
+"""The tables of TensorRT-RTX, held against engines that it really builds."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from graphs import with_weights
+
+import onnxq
+from onnxq import targets
+from onnxq.errors import EngineError, TargetError
+from onnxq.targets import StaticSupport, Yes
+from onnxq.targets.base import OP_KINDS
+
+GRAPHS = {
+    "conv": "float[1, 32, 8, 8] x, float[32, 32, 3, 3] w) => (float[1, 32, 6, 6] y) "
+    "{ [op] y = Conv(x, w) }",
+    "gemm": "float[8, 64] x, float[64, 32] w, float[32] wb) => (float[8, 32] y) "
+    "{ [op] y = Gemm(x, w, wb) }",
+    "matmul": "float[8, 64] x, float[64, 32] w) => (float[8, 32] y) { [op] y = MatMul(x, w) }",
+    "conv-transpose": "float[1, 32, 8, 8] x, float[32, 32, 2, 2] w) => (float[1, 32, 16, 16] y) "
+    "{ [op] y = ConvTranspose <strides = [2, 2]> (x, w) }",
+    "split-matmul": "float[8, 64] x, float[64, 96] w, float[96] wb) => "
+    "(float[8, 32] q, float[8, 32] k, float[8, 32] v) "
+    "{ [op] p = MatMul(x, w) a = Add(p, wb) q, k, v = Split <axis = 1> (a) }",
+}
+
+
+def int8_anyway(kind, target, tmp_path):
+    """What becomes of the op in an engine, planned in int8 whatever the target's table says."""
+    permissive = StaticSupport(dict.fromkeys(OP_KINDS, Yes()), target.static().activations)
+    model = with_weights("g (" + GRAPHS[kind])
+    shape = model.graph.inputs[0].shape.numpy()
+    feed = {"x": np.random.default_rng(1).normal(size=shape).astype(np.float32)}
+    result = onnxq.quantize(
+        model,
+        preset="int8",
+        target=dataclasses.replace(target, int8=permissive),
+        calibration=[feed],
+    )
+    assert result.report.counts()["int8"] == 1
+    engine = tmp_path / "engine"
+    built = onnxq.build(result.model, engine, target=target, allow_fallback=True)
+    (op,) = built.attestation.ops
+    return op.verdict
+
+
+@pytest.mark.parametrize("name", ["rtx-sm86", "rtx-sm89", "rtx-sm120"])
+@pytest.mark.parametrize("kind", ["conv", "gemm", "matmul"])
+def test_what_is_called_int8_runs_in_int8(tmp_path, kind, name):
+    target = targets.get(name)
+    assert target.static().ops[kind]
+    assert int8_anyway(kind, target, tmp_path) == "proven"
+
+
+@pytest.mark.parametrize("kind", ["conv-transpose", "split-matmul"])
+def test_what_is_called_emulated_does_not_run_in_int8(tmp_path, kind):
+    target = targets.get("rtx-sm89")
+    assert not target.static().ops[kind]
+    assert int8_anyway(kind, target, tmp_path) != "proven"
+
+
+@pytest.mark.parametrize("name", ["rtx-sm86", "rtx-sm89", "rtx-sm120"])
+def test_int4_runs_fused_at_every_block_size(tmp_path, name):
+    sizes = targets.get(name).weight_only().block_sizes
+    weights = ", ".join(f"float[256, 64] w{size}" for size in sizes)
+    outputs = ", ".join(f"float[8, 64] h{size}" for size in sizes)
+    products = " ".join(f"[op{size}] h{size} = MatMul(x, w{size})" for size in sizes)
+    model = with_weights(f"g (float[8, 256] x, {weights}) => ({outputs}) {{ {products} }}")
+    rules = [{"match": f"op{size}", "weights": {"block_size": size}} for size in sizes]
+    result = onnxq.quantize(model, preset="int4", recipe={"rules": rules}, target=name)
+    attestation = onnxq.build(result.model, tmp_path / "engine", target=name).attestation
+    assert attestation.summary()["proven"] == len(sizes) == 5
+
+
+def test_sm75_is_refused_before_any_work_and_rightly_so(tmp_path):
+    model = with_weights("g (" + GRAPHS["matmul"])
+    with pytest.raises(TargetError, match="rtx-sm75"):
+        onnxq.quantize(model, preset="int4", target="rtx-sm75")
+    result = onnxq.quantize(model, preset="int4", target="rtx-sm89")
+    with pytest.raises(EngineError):
+        onnxq.build(result.model, tmp_path / "engine", target="rtx-sm75")

@@ -1,0 +1,359 @@
+"""The command line: what it does, and what it says when it cannot."""
+
+import json
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from graphs import with_weights
+
+import onnxq
+from onnxq import cli, io
+
+GRAPH = """
+g (float[batch, 32, 8, 8] image, float[batch, 4] extra,
+   float[32, 32, 3, 3] w_conv, float[32] wb_conv, float[10, 36] w_head, float[10] wb_head)
+=> (float[batch, 10] scores)
+{
+    [conv] c = Conv <pads = [1, 1, 1, 1]> (image, w_conv, wb_conv)
+    r = Relu(c)
+    p = GlobalAveragePool(r)
+    f = Flatten(p)
+    j = Concat <axis = 1> (f, extra)
+    [head] scores = Gemm <transB = 1> (j, w_head, wb_head)
+}
+"""
+
+
+def feed(**changes):
+    generator = np.random.default_rng(len(changes))
+    whole = {
+        "image": generator.normal(size=(2, 32, 8, 8)).astype(np.float32),
+        "extra": generator.normal(size=(2, 4)).astype(np.float32),
+    }
+    return {name: array for name, array in (whole | changes).items() if array is not None}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with model.onnx and the calibration folder data."""
+    onnxq.save(with_weights(GRAPH), tmp_path / "model.onnx")
+    (tmp_path / "data").mkdir()
+    for index in range(4):
+        np.savez(tmp_path / f"data/{index}.npz", **feed())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs the command line; gives exit code, standard output and standard error."""
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["onnxq", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return command
+
+
+def int8(*more, model="model.onnx", output="out.onnx", target="ort-cpu", data="data"):
+    given = () if data is None else ("--calibration", data)
+    return ("quantize", model, "-o", output, "--preset", "int8", "--target", target, *given, *more)
+
+
+def files(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_quantize_inspect_compare(folder, run):
+    code, out, err = run(*int8("--report", "report.json"))
+    assert (code, err) == (0, "")
+    assert "out.onnx: 4 float, 2 int8" in out
+    report = json.loads((folder / "report.json").read_text())
+    assert report["counts"] == {"int8": 2, "float": 4}
+    assert {d["node"] for d in report["decisions"]} >= {"conv", "head"}
+    assert all(d["reason"] for d in report["decisions"])
+
+    code, out, err = run("inspect", "out.onnx")
+    assert code == 0
+    assert "target: ort-cpu" in out
+    assert "Conv" in out
+
+    code, out, _ = run("compare", "model.onnx", "out.onnx", "--data", "data", "--json")
+    compared = json.loads(out)
+    assert code == 0
+    assert compared["outputs"][0]["sqnr_db"] > 20
+
+
+def test_compare_past_a_threshold(folder, run):
+    run(*int8())
+    arguments = ("compare", "model.onnx", "out.onnx", "--data", "data", "--min-sqnr")
+    assert run(*arguments, "10")[0] == 0
+    code, _, err = run(*arguments, "90")
+    assert code == 1
+    assert "90.00 dB was asked for" in err
+
+
+def test_statistics_serve_several_targets(folder, run):
+    code, out, _ = run("calibrate", "model.onnx", "-o", "stats", "--calibration", "data")
+    assert code == 0
+    assert "4 samples" in out
+    for target in ("ort-cpu", "rtx-sm89"):
+        code, _, _ = run(
+            *int8("--stats", "stats", data=None, target=target, output=f"{target}.onnx")
+        )
+        assert code == 0
+        assert run(*int8(target=target, output="direct.onnx"))[0] == 0
+        assert (folder / f"{target}.onnx").read_bytes() == (folder / "direct.onnx").read_bytes()
+
+
+def test_statistics_of_another_model_are_refused(folder, run):
+    run("calibrate", "model.onnx", "-o", "stats", "--calibration", "data")
+    other = io.load("model.onnx")
+    other.graph.initializers["wb_conv"].const_value = ir.tensor(np.ones(32, np.float32))
+    onnxq.save(other, "other.onnx")
+    code, _, err = run(*int8("--stats", "stats", data=None, model="other.onnx"))
+    assert code == 2
+    assert "another model" in err or "fingerprint" in err
+
+
+def test_exclude_and_recipe(folder, run):
+    (folder / "recipe.yaml").write_text("preset: int8\nrules: [{match: head, keep_float: true}]\n")
+    code, out, _ = run(*int8("--recipe", "recipe.yaml", "--json"))
+    by_node = {d["node"]: d for d in json.loads(out)["decisions"]}
+    assert code == 0
+    assert (by_node["head"]["action"], by_node["head"]["reason"]) == ("float", "excluded by 'head'")
+    code, out, _ = run(*int8("--exclude", "con*", "--json"))
+    by_node = {d["node"]: d["action"] for d in json.loads(out)["decisions"]}
+    assert (by_node["conv"], by_node["head"]) == ("float", "int8")
+
+
+def test_random_data_warns(folder, run):
+    code, _, err = run(*int8("--report", "r.html", data="random:4"))
+    assert code == 0
+    assert "warning: Calibrated on random data" in err
+    assert "Calibrated on random data" in (folder / "r.html").read_text()
+
+
+def test_a_function_as_data(folder, run):
+    (folder / "feeds.py").write_text(
+        "import numpy as np\n"
+        "def some():\n"
+        "    for _ in range(3):\n"
+        "        yield {'image': np.ones((1, 32, 8, 8), np.float32),\n"
+        "               'extra': np.ones((1, 4), np.float32)}\n"
+    )
+    code, out, _ = run(*int8("--json", data="feeds.py:some"))
+    assert code == 0
+    assert json.loads(out)["calibration"]["samples"] == 3
+
+
+def test_int4_and_external_data(folder, run):
+    code, _, _ = run(
+        *("quantize", "model.onnx", "-o", "q.onnx", "--preset", "int4", "--target", "ort-cpu"),
+        "--external-data",
+    )
+    assert code == 0
+    assert (folder / "q.onnx.data").is_file()
+    assert [n.op_type for n in onnx.load("q.onnx").graph.node].count("MatMulNBits") == 1
+
+
+def test_build(folder, run):
+    run(*int8(target="rtx-sm89"))
+    shapes = ("--shape", "image=1x32x8x8:2x32x8x8:4x32x8x8", "--shape", "extra=1x4:2x4:4x4")
+    code, out, err = run("build", "out.onnx", "-o", "m.engine", "--target", "rtx-sm89", *shapes)
+    assert (code, err) == (0, "")
+    assert "proven" in out
+    code, out, _ = run("inspect", "m.engine", "--json")
+    summary = json.loads(out)["attestation"]["summary"]
+    assert summary["planned"] == summary["proven"] > 0
+
+
+def test_an_engine_that_falls_back_exits_with_3(folder, run):
+    model = with_weights(
+        "g (float[1, 32, 8, 8] x, float[1] w_s, int8[1] w_z, int8[32, 32, 3, 3] w_q, "
+        "float[32] w_qs) => (float[1, 32, 6, 6] y) { q = QuantizeLinear(x, w_s, w_z) "
+        "d = DequantizeLinear(q, w_s, w_z) w = DequantizeLinear <axis = 0> (w_q, w_qs) "
+        "[op] y = Conv(d, w) }",
+        w_s=np.array([0.1]),
+        w_q=np.arange(32 * 32 * 9).astype(np.int8).reshape(32, 32, 3, 3),
+        w_qs=np.full(32, 0.1),
+    )
+    onnxq.save(model, "qdq.onnx")
+    code, out, err = run("build", "qdq.onnx", "-o", "m.engine", "--target", "rtx-sm89")
+    assert (code, out) == (3, "")
+    assert "op  Conv  int8 -> float" in err
+    assert sorted(f.name for f in folder.iterdir()) == ["data", "model.onnx", "qdq.onnx"]
+    arguments = ("build", "qdq.onnx", "-o", "m.engine", "--target", "rtx-sm89", "--allow-fallback")
+    assert run(*arguments)[0] == 0
+
+
+def test_targets(run):
+    code, out, _ = run("targets")
+    assert code == 0
+    assert "rtx-sm89" in out
+    code, out, _ = run("targets", "--json")
+    assert {"ort-cpu", "trt-sm90"} <= {row["target"] for row in json.loads(out)}
+
+
+def broken_model(folder, kind):
+    whole = (folder / "model.onnx").read_bytes()
+    match kind:
+        case "truncated":
+            (folder / "bad.onnx").write_bytes(whole[: len(whole) // 2])
+        case "text":
+            (folder / "bad.onnx").write_text("This is not a model, it is a letter.\n" * 40)
+        case "empty":
+            (folder / "bad.onnx").write_bytes(b"")
+        case "missing data":
+            onnxq.save(io.load("model.onnx"), "bad.onnx", external_data=True)
+            (folder / "bad.onnx.data").unlink()
+        case "short data":
+            onnxq.save(io.load("model.onnx"), "bad.onnx", external_data=True)
+            (folder / "bad.onnx.data").write_bytes(b"short")
+    return "bad.onnx"
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("truncated", "not an ONNX model, or it is cut short"),
+        ("text", "not an ONNX model"),
+        ("empty", "holds no ONNX graph"),
+        ("missing data", "does not exist. Copy it to"),
+        ("short data", "ends at byte 5"),
+        ("no such file", "There is no file 'bad.onnx'"),
+    ],
+)
+@pytest.mark.parametrize("command", ["quantize", "calibrate", "build", "inspect"])
+def test_a_bad_model(folder, run, kind, says, command):
+    model = broken_model(folder, kind)
+    before = files(folder)
+    code, out, err = run(
+        *{
+            "quantize": int8(model=model),
+            "calibrate": ("calibrate", model, "-o", "stats", "--calibration", "data"),
+            "build": ("build", model, "-o", "e", "--target", "rtx-sm89"),
+            "inspect": ("inspect", model),
+        }[command]
+    )
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert says in err
+    assert err.count("\n") == 1
+    assert files(folder) == before
+
+
+BAD_FEEDS = {
+    "wrong name": (feed(picture=np.ones(1, np.float32)), "'picture'"),
+    "missing name": (feed(extra=None), "'extra'"),
+    "wrong dtype": (feed(extra=np.ones((2, 4), np.float64)), "float64"),
+    "wrong rank": (feed(extra=np.ones((2, 4, 1), np.float32)), "'extra'"),
+    "wrong size": (feed(extra=np.ones((2, 5), np.float32)), "'extra'"),
+    "NaN": (feed(extra=np.full((2, 4), np.nan, np.float32)), "NaN"),
+    "infinity": (feed(extra=np.full((2, 4), np.inf, np.float32)), "inf"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FEEDS)
+def test_a_bad_feed(folder, run, kind):
+    bad, says = BAD_FEEDS[kind]
+    np.savez(folder / "data/5.npz", **bad)
+    before = files(folder)
+    code, out, err = run(*int8())
+    assert (code, out) == (2, "")
+    assert says in err
+    assert "5.npz" in err
+    assert err.count("\n") == 1
+    assert files(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (int8(target="rtx-sm98"), "no target 'rtx-sm98'. Did you mean 'rtx-sm89'?"),
+        (int8(target="ort-cuda"), "Target 'ort-cuda' cannot run int8"),
+        (int8("--preset", "int9"), "no preset 'int9'. Did you mean"),
+        (int8("--stats", "stats"), "Both calibration data and statistics"),
+        (int8("--recipe", "none.yaml"), "'none.yaml' cannot be read"),
+        (int8(output="no/folder/out.onnx"), "There is no folder 'no/folder'"),
+        (int8(output="data"), "'data' is a folder"),
+        (int8(output="/proc/out.onnx"), "The folder '/proc' is not writable"),
+        (int8(output="model.onnx"), "would overwrite the input"),
+        (int8("--report", "no/report.json"), "There is no folder 'no'"),
+        (int8("--exclude", "*"), "Nothing in the model can be quantized: excluded by '*'"),
+        (
+            (
+                "calibrate",
+                "model.onnx",
+                "-o",
+                "s",
+                "--calibration",
+                "data",
+                "--observer",
+                "minimax",
+            ),
+            "Did you mean 'minmax'?",
+        ),
+        (
+            ("calibrate", "model.onnx", "-o", "s", "--calibration", "data", "--provider", "cuda"),
+            "provider 'cuda' is not available",
+        ),
+        (("build", "model.onnx", "-o", "e", "--target", "rtx-sm89"), "--shape image=1x32x8x8"),
+        (
+            ("build", "model.onnx", "-o", "e", "--target", "rtx-sm89", "--shape", "1x3"),
+            "is not NAME=MIN:OPT:MAX",
+        ),
+        (("build", "model.onnx", "-o", "e", "--target", "trt-sm89"), "onnxq[tensorrt]"),
+        (("build", "model.onnx", "-o", "e", "--target", "ort-cpu"), "runs the ONNX file itself"),
+        (("compare", "model.onnx", "none.onnx", "--data", "data"), "There is no file 'none.onnx'"),
+    ],
+)
+def test_a_bad_option(folder, run, arguments, says):
+    before = files(folder)
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert says in err
+    assert err.count("\n") == 1
+    assert files(folder) == before
+
+
+@pytest.mark.parametrize("data", [None, "nowhere"])
+def test_int8_without_data_shows_how_to_give_it(folder, run, data):
+    code, out, err = run(*int8(data=data))
+    assert (code, out) == (2, "")
+    for way in (".npz", "file.py:function", "package.module:function", "random:"):
+        assert way in err
+
+
+def test_a_disk_that_fills_up_while_writing(folder):
+    """A limit on file sizes stands for the full disk: a write fails midway."""
+    before = files(folder)
+    limit = 10_000
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "onnxq", *int8()],
+        cwd=folder,
+        preexec_fn=limited,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ")
+    assert "cannot be written" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert files(folder) == before
