@@ -22,7 +22,7 @@ from text_lines import EVALUATION
 import onnxq
 from onnxq import runtime
 
-_SHAPES = {name: "1x8:1x64:8x256" for name in ("input_ids", "attention_mask", "token_type_ids")}
+SHAPES = {name: "1x8:1x64:8x256" for name in ("input_ids", "attention_mask", "token_type_ids")}
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def _run(folder: Path, count: int) -> None:
         folder / "minilm.rtx-sm89.onnx",
         folder / "minilm.engine",
         target="rtx-sm89",
-        shapes=_SHAPES,
+        shapes=SHAPES,
     )
     counts = ", ".join(f"{n} {what}" for what, n in built.attestation.summary().items())
     print(f"engine    {_size(built.engine)}; int4 ops: {counts}")

@@ -22,7 +22,7 @@ from text_lines import EVALUATION, line_accuracy, read_charset, text_lines
 import onnxq
 from onnxq import runtime
 
-_SHAPE = "1x3x48x32:1x3x48x320:1x3x48x1280"
+SHAPE = "1x3x48x32:1x3x48x320:1x3x48x1280"
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
 
 def _run(folder: Path, lines: int, calibration_lines: int) -> None:
     model = models.path("ppocr-rec")
-    print(f"float     {_size(model)}, line accuracy {_accuracy(model, lines):.4f}")
+    print(f"float     {_size(model)}, line accuracy {accuracy(model, lines):.4f}")
 
     stats = onnxq.calibrate(model, lambda: itertools.islice(data.recognition(), calibration_lines))
     for target in ("ort-cpu", "rtx-sm89"):
@@ -48,10 +48,10 @@ def _run(folder: Path, lines: int, calibration_lines: int) -> None:
         result = onnxq.quantize(model, preset="int8", target=target, stats=stats)
         result.save(quantized)
         counts = ", ".join(f"{n} ops {kind}" for kind, n in sorted(result.report.counts().items()))
-        accuracy = _accuracy(quantized, lines)
-        print(f"{target:9} {_size(quantized)}, line accuracy {accuracy:.4f}; {counts}")
+        found = accuracy(quantized, lines)
+        print(f"{target:9} {_size(quantized)}, line accuracy {found:.4f}; {counts}")
 
-    shapes = {"x": _SHAPE}
+    shapes = {"x": SHAPE}
     plain = onnxq.build(model, folder / "float.engine", target="rtx-sm89", shapes=shapes)
     built = onnxq.build(
         folder / "recognition.rtx-sm89.onnx",
@@ -63,7 +63,8 @@ def _run(folder: Path, lines: int, calibration_lines: int) -> None:
     print(f"engine    float {_size(plain.engine)}, int8 {_size(built.engine)}; int8 ops: {counts}")
 
 
-def _accuracy(model: Path, lines: int) -> float:
+def accuracy(model: Path, lines: int) -> float:
+    """The share of rendered lines that a recognition model reads without any mistake."""
     session = runtime.session(model)
     charset = read_charset(models.path("ppocr-rec"))
     output = ir.load(str(model)).graph.outputs[0].name or ""

@@ -1,0 +1,49 @@
+"""MiniLM in 4 bits: embeddings stay where they are, and an engine runs fused int4 products."""
+
+import data
+import models
+import numpy as np
+import pytest
+from embeddings_int4 import SHAPES, embeddings
+from text_lines import EVALUATION
+
+import onnxq
+
+
+@pytest.fixture(scope="module")
+def model():
+    return models.path("minilm")
+
+
+@pytest.fixture(scope="module")
+def cosine(model, tmp_path_factory):
+    sentences = data.sentences(200, EVALUATION)
+    reference = embeddings(model, sentences)
+
+    def mean_cosine(target, **recipe):
+        path = tmp_path_factory.mktemp("minilm") / "int4.onnx"
+        onnxq.quantize(model, preset="int4", target=target, recipe=recipe).save(path)
+        return float(np.mean(np.sum(reference * embeddings(path, sentences), axis=1)))
+
+    return mean_cosine
+
+
+def test_cosine_to_float(cosine):
+    assert cosine("ort-cpu") >= 0.965
+
+
+def test_zero_points_are_worth_it(cosine):
+    symmetric = cosine("ort-cpu", weights={"symmetric": True})
+    assert 0.95 <= symmetric < cosine("ort-cpu")
+
+
+def test_both_forms_hold_the_same_numbers(cosine):
+    symmetric = cosine("ort-cpu", weights={"symmetric": True})
+    assert cosine("rtx-sm89") == pytest.approx(symmetric, abs=1e-4)
+
+
+def test_the_engine_runs_in_int4(model, tmp_path):
+    result = onnxq.quantize(model, preset="int4", target="rtx-sm89")
+    built = onnxq.build(result.model, tmp_path / "e", target="rtx-sm89", shapes=SHAPES)
+    summary = built.attestation.summary()
+    assert summary["proven"] == summary["planned"] == result.report.counts()["int4"] == 36
