@@ -42,7 +42,8 @@ def quantize(
     preset: Annotated[str | None, typer.Option(help="int8 or int4.")] = None,
     calibration: Annotated[str | None, typer.Option(help=_DATA_HELP)] = None,
     stats: Annotated[
-        Path | None, typer.Option(help="Statistics written by `onnxq calibrate`.")
+        Path | None,
+        typer.Option(help="Statistics of `onnxq calibrate`; data beside them measures the ops."),
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="A YAML or JSON file; see README.")] = None,
     exclude: Annotated[

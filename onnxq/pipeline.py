@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,11 @@ import onnx_ir as ir
 import onnxq
 from onnxq import io, observers
 from onnxq.calib import runner
-from onnxq.calib.feeds import HOW_TO_GIVE_DATA, open_feeds
+from onnxq.calib.feeds import HEAD, HOW_TO_GIVE_DATA, FeedSource, open_feeds
 from onnxq.calib.fingerprint import fingerprint
 from onnxq.calib.store import CalibStore
 from onnxq.errors import DataError, RecipeError
+from onnxq.fidelity import op_sqnr
 from onnxq.onnxfile import stored_bytes
 from onnxq.passes import weights
 from onnxq.passes.lower import LowerWeightOnly, opset
@@ -86,7 +88,9 @@ def quantize(
         preset: "int8" or "int4".
         recipe: Changes to the preset: a `Recipe`, a mapping, or the path of a YAML or JSON file.
         calibration: Data for the presets that quantize activations: see `onnxq.calibrate`.
-        stats: Statistics made by `onnxq.calibrate` from this model, instead of data.
+        stats: Statistics made by `onnxq.calibrate` from this model: ranges are taken from them.
+            With data beside them the ops are measured on it; without, an op that int8 would harm
+            goes unnoticed.
         exclude: Shell-style patterns of the names of nodes to leave in float.
 
     Raises:
@@ -96,28 +100,27 @@ def quantize(
     resolved = resolve(preset, recipe, tuple(exclude))
     _check_names(resolved)
     support = target.static() if resolved.preset == "int8" else target.weight_only()
-    if resolved.preset == "int8" and calibration is None and stats is None:
-        raise DataError("Preset int8 needs calibration data.", HOW_TO_GIVE_DATA)
-    if calibration is not None and stats is not None:
-        raise DataError("Both calibration data and statistics are given.", "Leave out one of them.")
+    _check_data(resolved, calibration, stats)
     own = io.load(model)
     base_opset = _QDQ_OPSET if resolved.preset == "int8" else opset(support.lowering)  # type: ignore[union-attr]
     _prepare(own, base_opset)
     before = stored_bytes(own)
     plan = make_plan(own, resolved, target)
-    if not plan.ops:
-        raise RecipeError(
-            "Nothing in the model can be quantized: " + _main_reasons(plan),
-            "Change the recipe, the exclusions or the target.",
-        )
-    store = _statistics(own, plan, calibration, stats) if resolved.preset == "int8" else None
-    if store is not None:
+    _require_ops(plan)
+    store, sqnr = None, {}
+    if resolved.preset == "int8":
+        feeds = None if calibration is None else open_feeds(calibration, own)
+        store = _statistics(own, plan, feeds, stats)
+        if feeds is not None:
+            sqnr = op_sqnr(own, plan, store.params, feeds.head or itertools.islice(feeds, HEAD))
+            plan = plan.leave_float(_too_noisy(sqnr, resolved.activations.min_op_sqnr))
+            _require_ops(plan)
         InsertQdq(plan, store.params)(own)
     LowerWeightOnly(plan)(own)
     from onnx_ir.passes import common  # noqa: PLC0415
 
     common.RemoveUnusedNodesPass()(own)
-    report = _report(model, plan, store, before, stored_bytes(own))
+    report = _report(model, plan, store, sqnr, before, stored_bytes(own))
     _write_metadata(own, report)
     return QuantizeResult(own, report)
 
@@ -164,20 +167,49 @@ def _prepare(model: ir.Model, least_opset: int) -> None:
     prepare(model, max(least_opset, _HALF_QDQ_OPSET) if half else least_opset)
 
 
+def _check_data(
+    recipe: Recipe,
+    calibration: DataLike | None,
+    stats: str | os.PathLike[str] | CalibStore | None,
+) -> None:
+    given = calibration is not None or stats is not None
+    if recipe.preset == "int8" and not given:
+        raise DataError("Preset int8 needs calibration data.", HOW_TO_GIVE_DATA)
+    if recipe.preset == "int4" and given:
+        raise DataError("Preset int4 rounds weights and needs no data.", "Leave it out.")
+
+
+def _require_ops(plan: QuantPlan) -> None:
+    if not plan.ops:
+        raise RecipeError(
+            "Nothing in the model can be quantized: " + _main_reasons(plan),
+            "Change the recipe, the exclusions or the target.",
+        )
+
+
 def _statistics(
     model: ir.Model,
     plan: QuantPlan,
-    calibration: DataLike | None,
+    feeds: FeedSource | None,
     stats: str | os.PathLike[str] | CalibStore | None,
 ) -> CalibStore:
     if stats is not None:
         store = stats if isinstance(stats, CalibStore) else CalibStore.load(stats)
         store.require(fingerprint(model))
         return store
-    assert calibration is not None
-    feeds = open_feeds(calibration, model)
+    assert feeds is not None
     observer = observers.get(plan.recipe.activations.observer)
     return runner.calibrate(model, feeds, plan.activations(), observer)
+
+
+def _too_noisy(sqnr: Mapping[str, float], least: float | None) -> dict[str, str]:
+    """The ops below `least` dB, each with the reason to leave it in float."""
+    return {
+        node: f"int8 would leave {found:.1f} dB of its output's signal above the noise; "
+        f"{least:.1f} dB are asked for"
+        for node, found in sqnr.items()
+        if least is not None and found < least
+    }
 
 
 def _main_reasons(plan: QuantPlan) -> str:
@@ -186,11 +218,25 @@ def _main_reasons(plan: QuantPlan) -> str:
 
 
 def _report(
-    model: ModelLike, plan: QuantPlan, store: CalibStore | None, before: int, after: int
+    model: ModelLike,
+    plan: QuantPlan,
+    store: CalibStore | None,
+    sqnr: Mapping[str, float],
+    before: int,
+    after: int,
 ) -> Report:
-    decisions = {op.node: _decision(op, plan, store) for op in plan.ops}
-    decisions |= {k.node: Decision(k.node, k.op_type, "float", k.reason) for k in plan.kept}
+    measured = {node: {"sqnr_db": round(found, 2)} for node, found in sqnr.items()}
+    decisions = [_decision(op, plan, store, measured.get(op.node, {})) for op in plan.ops]
+    decisions += [
+        Decision(k.node, k.op_type, "float", k.reason, {**measured.get(k.node, {})})
+        for k in plan.kept
+    ]
     notes = []
+    if store is not None and not sqnr:
+        notes.append(
+            "The ops were not measured, because statistics were given without data: an op that "
+            "int8 harms went unnoticed. Give data too, or compare the model with its original."
+        )
     if store is not None and store.is_random:
         notes.append(
             "Calibrated on random data: the accuracy of this model means nothing. Use it to try "
@@ -202,14 +248,16 @@ def _report(
         target=plan.target.name,
         recipe=plan.recipe.model_dump(mode="json"),
         calibration=None if store is None else store.summary(),
-        decisions=list(decisions.values()),
+        decisions=decisions,
         weight_bytes={"before": before, "after": after},
         warnings=notes,
     )
 
 
-def _decision(op: PlannedOp, plan: QuantPlan, store: CalibStore | None) -> Decision:
-    numbers: dict[str, float | int | str] = {"weight": str(op.weight)}
+def _decision(
+    op: PlannedOp, plan: QuantPlan, store: CalibStore | None, measured: Mapping[str, float]
+) -> Decision:
+    numbers: dict[str, float | int | str] = {"weight": str(op.weight), **measured}
     if op.activation is not None and store is not None:
         source = plan.inputs[op.node]
         numbers["input"] = str(op.activation)

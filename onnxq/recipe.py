@@ -55,9 +55,13 @@ class Activations(_Strict):
 
     Attributes:
         observer: A name in `onnxq.observers`.
+        min_op_sqnr: An op stays in float if its output, computed from the float model's own
+            activation, keeps less than this ratio of signal to quantization noise, in dB; null to
+            quantize whatever comes out.
     """
 
     observer: str = "minmax"
+    min_op_sqnr: float | None = 20.0
 
 
 class Rule(_Strict):

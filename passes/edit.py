@@ -135,6 +135,22 @@ class Editor:
             self.model.opset_imports.setdefault(domain, 1)
         return output
 
+    def copy(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> ir.Node:
+        """Insert behind `node`, which has one output, the same op on other inputs."""
+        twin = ir.Node(
+            node.domain,
+            node.op_type,
+            inputs,
+            list(node.attributes.values()),
+            name=self.names.new(f"{node.name}_copy"),
+            num_outputs=1,
+        )
+        old, new = node.outputs[0], twin.outputs[0]
+        new.name = self.names.new(f"{old.name}_copy")
+        new.type, new.shape = old.type, old.shape
+        graph_of(node).insert_after(node, twin)
+        return twin
+
 
 def rewire(uses: Iterable[tuple[ir.Node, int]], value: ir.Value) -> None:
     """Make each (node, input index) of a snapshot of uses read `value`."""

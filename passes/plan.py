@@ -6,7 +6,8 @@ it in that precision. Every other node is kept in float, with the reason.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import onnx_ir as ir
@@ -92,6 +93,14 @@ class QuantPlan:
             if op.output is not None and op.output.name is not None:
                 values[op.output.name] = None
         return list(values)
+
+    def leave_float(self, reasons: Mapping[str, str]) -> QuantPlan:
+        """This plan without the ops named, each kept in float for its reason."""
+        kept = [
+            KeptFloat(o.node, o.op_type, reasons[o.node]) for o in self.ops if o.node in reasons
+        ]
+        ops = tuple(op for op in self.ops if op.node not in reasons)
+        return replace(self, ops=ops, kept=(*self.kept, *kept))
 
 
 def make_plan(model: ir.Model, recipe: Recipe, target: Target) -> QuantPlan:
@@ -208,6 +217,11 @@ def _weight_only(
         return No(
             f"its {reduced} rows are no multiple of the block size {weights.block_size}, which the "
             "target needs"
+        )
+    if not support.single_blocks and reduced <= weights.block_size:
+        return No(
+            f"its {reduced} rows are one block of {weights.block_size}, which the target "
+            "dequantizes in float; a smaller block size would do"
         )
     symmetric = weights.symmetric if weights.symmetric is not None else not support.zero_points
     return PlannedOp(

@@ -109,12 +109,17 @@ def test_statistics_serve_several_targets(folder, run):
     assert code == 0
     assert "4 samples" in out
     for target in ("ort-cpu", "rtx-sm89"):
-        code, _, _ = run(
-            *int8("--stats", "stats", data=None, target=target, output=f"{target}.onnx")
-        )
-        assert code == 0
+        code, _, err = run(*int8("--stats", "stats", target=target, output=f"{target}.onnx"))
+        assert (code, err) == (0, "")
         assert run(*int8(target=target, output="direct.onnx"))[0] == 0
         assert (folder / f"{target}.onnx").read_bytes() == (folder / "direct.onnx").read_bytes()
+
+
+def test_statistics_without_data_leave_the_ops_unmeasured(folder, run):
+    run("calibrate", "model.onnx", "-o", "stats", "--calibration", "data")
+    code, _, err = run(*int8("--stats", "stats", data=None))
+    assert code == 0
+    assert err.startswith("warning: The ops were not measured")
 
 
 def test_statistics_of_another_model_are_refused(folder, run):
@@ -284,7 +289,8 @@ def test_a_bad_feed(folder, run, kind):
         (int8(target="rtx-sm98"), "no target 'rtx-sm98'. Did you mean 'rtx-sm89'?"),
         (int8(target="ort-cuda"), "Target 'ort-cuda' cannot run int8"),
         (int8("--preset", "int9"), "no preset 'int9'. Did you mean"),
-        (int8("--stats", "stats"), "Both calibration data and statistics"),
+        (int8("--stats", "stats"), "stats is not a readable statistics file"),
+        (int8("--preset", "int4"), "Preset int4 rounds weights and needs no data. Leave it out."),
         (int8("--recipe", "none.yaml"), "'none.yaml' cannot be read"),
         (int8(output="no/folder/out.onnx"), "There is no folder 'no/folder'"),
         (int8(output="data"), "'data' is a folder"),

@@ -33,6 +33,8 @@ Give it in one of these ways:
 From Python also a list of such dicts, or a function that yields them.
 Some 32 to 128 samples like those of real use are enough."""
 
+HEAD = 16  # samples kept for what needs to look at data again
+
 _FUNCTION = re.compile(r"(.+\.py|[A-Za-z_][\w.]*):([A-Za-z_]\w*)")
 _logger = logging.getLogger("onnxq")
 
@@ -60,6 +62,7 @@ class FeedSource:
         description: Where they come from, for the report.
         length: How many there are; None when that shows only at the end.
         is_random: Whether they are made up.
+        head: The first few samples, once they were read.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class FeedSource:
         self.description = description
         self.length = length
         self.is_random = is_random
+        self.head: list[Sample] = []
         self._inputs = inputs
         self._read = read
 
@@ -86,7 +90,10 @@ class FeedSource:
         empty = True
         for index, (name, feed) in enumerate(self._read()):
             label = f"feed {index} ({name})" if name else f"feed {index} of {self.description}"
-            yield Sample(label, check_feed(self._inputs, feed, label))
+            sample = Sample(label, check_feed(self._inputs, feed, label))
+            if index == len(self.head) < HEAD:
+                self.head.append(sample)
+            yield sample
             empty = False
         if empty:
             raise DataError(f"There is no feed in {self.description}.", HOW_TO_GIVE_DATA)

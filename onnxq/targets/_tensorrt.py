@@ -31,9 +31,9 @@ INT8 = StaticSupport(
         ),
         "gemm": Yes(),
         "matmul": Yes(),
-        "split-matmul": No(
-            "its product is cut into parts (query, key, value), and TensorRT moves the cuts into "
-            "the weight, which it dequantizes for that"
+        "fused-qkv": No(
+            "its product is cut into query, key and value, and TensorRT moves the cuts into the "
+            "weight, which it dequantizes for that"
         ),
     },
     activations=QuantSpec("int8", symmetric=True),
@@ -44,6 +44,7 @@ INT4 = WeightOnlySupport(
     zero_points=False,
     block_sizes=(16, 32, 64, 128, 256),
     ragged_blocks=False,
+    single_blocks=False,
     shared_weights=False,
 )
 

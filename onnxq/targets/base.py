@@ -26,7 +26,7 @@ OP_KINDS = (
     "conv-transpose",
     "gemm",
     "matmul",
-    "split-matmul",  # its product is cut into parts: query, key and value
+    "fused-qkv",  # a Gemm or MatMul whose product is cut into parts that attention reads
 )
 
 
@@ -84,6 +84,7 @@ class WeightOnlySupport:
         zero_points: Whether codes may have a zero point other than the middle of their range.
         block_sizes: The block sizes that run fused.
         ragged_blocks: Whether the last block of a column may be shorter than the others.
+        single_blocks: Whether a column of one block only runs fused too.
         shared_weights: Whether a weight that several ops read stays fused in each of them.
     """
 
@@ -91,6 +92,7 @@ class WeightOnlySupport:
     zero_points: bool
     block_sizes: tuple[int, ...]
     ragged_blocks: bool
+    single_blocks: bool
     shared_weights: bool
 
 

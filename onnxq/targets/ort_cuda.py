@@ -17,6 +17,7 @@ TARGET = Target(
         zero_points=True,
         block_sizes=(16, 32, 64, 128),
         ragged_blocks=True,
+        single_blocks=True,
         shared_weights=True,
     ),
     evidence="measured with onnxruntime-gpu 1.31 on an H200",

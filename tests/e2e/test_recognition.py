@@ -26,10 +26,20 @@ def float_accuracy(model):
     return accuracy(model, LINES)
 
 
+@pytest.fixture(scope="module")
+def quantize(model, stats):
+    def to(target):
+        return onnxq.quantize(
+            model, preset="int8", target=target, stats=stats, calibration=data.recognition
+        )
+
+    return to
+
+
 @pytest.fixture(scope="module", params=["ort-cpu", "rtx-sm89"])
-def quantized(request, model, stats, tmp_path_factory):
+def quantized(request, quantize, tmp_path_factory):
     path = tmp_path_factory.mktemp("recognition") / f"{request.param}.onnx"
-    onnxq.quantize(model, preset="int8", target=request.param, stats=stats).save(path)
+    quantize(request.param).save(path)
     return path
 
 
@@ -45,11 +55,13 @@ def test_line_accuracy_stays_within_4_points(quantized, float_accuracy):
 
 
 def test_the_file_shrinks(model, quantized):
-    assert quantized.stat().st_size < 0.36 * model.stat().st_size
+    """TensorRT keeps more in float: depthwise convolutions, and what its int8 would harm."""
+    most = 0.30 if quantized.stem == "ort-cpu" else 0.42
+    assert quantized.stat().st_size < most * model.stat().st_size
 
 
-def test_the_engine_runs_in_int8(model, stats, tmp_path):
-    result = onnxq.quantize(model, preset="int8", target="rtx-sm89", stats=stats)
+def test_the_engine_runs_in_int8(model, quantize, tmp_path):
+    result = quantize("rtx-sm89")
     shapes = {"x": SHAPE}
     built = onnxq.build(result.model, tmp_path / "int8", target="rtx-sm89", shapes=shapes)
     plain = onnxq.build(model, tmp_path / "float", target="rtx-sm89", shapes=shapes)

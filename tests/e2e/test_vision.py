@@ -21,20 +21,21 @@ MODELS = {
 def vision(request):
     feeds, shapes, ratio = MODELS[request.param]
     model = models.path(request.param)
-    return model, onnxq.calibrate(model, feeds), shapes, ratio
+    data_and_ranges = {"stats": onnxq.calibrate(model, feeds), "calibration": feeds}
+    return model, data_and_ranges, shapes, ratio
 
 
 @pytest.mark.parametrize("target", ["ort-cpu", "rtx-sm89"])
 def test_the_file_shrinks(vision, target, tmp_path):
-    model, stats, _, ratio = vision
+    model, given, _, ratio = vision
     path = tmp_path / "int8.onnx"
-    onnxq.quantize(model, preset="int8", target=target, stats=stats).save(path)
+    onnxq.quantize(model, preset="int8", target=target, **given).save(path)
     assert path.stat().st_size <= ratio * model.stat().st_size
 
 
 def test_the_engine_runs_in_int8(vision, tmp_path):
-    model, stats, shapes, _ = vision
-    result = onnxq.quantize(model, preset="int8", target="rtx-sm89", stats=stats)
+    model, given, shapes, _ = vision
+    result = onnxq.quantize(model, preset="int8", target="rtx-sm89", **given)
     built = onnxq.build(result.model, tmp_path / "int8", target="rtx-sm89", shapes=shapes)
     plain = onnxq.build(model, tmp_path / "float", target="rtx-sm89", shapes=shapes)
     summary = built.attestation.summary()

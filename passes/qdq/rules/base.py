@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -11,9 +12,12 @@ from onnxq.targets import No
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
-# What lies between a fused projection and the ops that cut it.
-_BETWEEN = ("Add", "Mul", "Reshape", "Transpose", "Identity")
-_CUTS = ("Slice", "Gather", "Split")
+# What a projection passes on its way to attention: cuts into parts, moves, scales, rotations.
+_ON_THE_WAY = (
+    *("Slice", "Gather", "Split", "Concat", "Identity", "Cast"),
+    *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Add", "Sub", "Mul", "Div", "Neg"),
+)
+_ATTENTION = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
 
 NOT_CONSTANT = No("its weight is computed at run time, not a constant")
 
@@ -67,16 +71,27 @@ def find_weight(value: ir.Value | None) -> Weight | No:
     return Weight(value, transposed)
 
 
-def is_split(product: ir.Value) -> bool:
-    """Whether `product` is cut into parts, as a fused query-key-value projection is."""
-    value = product
-    while True:
-        uses = [node for node, _ in value.uses()]
-        if uses and all(node.op_type in _CUTS for node in uses):
-            return len(uses) > 1 or uses[0].op_type == "Split"
-        if len(uses) != 1 or uses[0].op_type not in _BETWEEN:
-            return False
-        value = uses[0].outputs[0]
+def is_fused_qkv(product: ir.Value) -> bool:
+    """Whether `product` becomes all operands of attention: query, key and value."""
+    return sum(_is_attention(reader) for reader in _readers(product)) >= 3
+
+
+def _is_attention(node: ir.Node) -> bool:
+    is_product = node.op_type == "MatMul" and all(constant(v) is None for v in node.inputs)
+    return is_product or node.op_type in _ATTENTION
+
+
+def _readers(value: ir.Value) -> Iterator[ir.Node]:
+    """What reads `value`, straight or by way of ops that cut, move and scale it, once per input."""
+    seen: set[ir.Node] = set()
+    waiting = [value]
+    while waiting:
+        for node, _ in waiting.pop().uses():
+            if node.op_type not in _ON_THE_WAY:
+                yield node
+            elif node not in seen:
+                seen.add(node)
+                waiting += node.outputs
 
 
 def shape(weight: Weight) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from onnxq.passes.qdq.rules.base import Operands, find_weight, is_split
+from onnxq.passes.qdq.rules.base import Operands, find_weight, is_fused_qkv
 from onnxq.targets import No
 
 
@@ -22,7 +22,7 @@ def describe(node: ir.Node) -> Operands | No:
         return No("it is a Gemm with alpha or beta other than 1")
     rows_are_outputs = bool(node.attributes.get_int("transB", 0)) != weight.transposed
     return Operands(
-        kind="split-matmul" if is_split(node.outputs[0]) else "gemm",
+        kind="fused-qkv" if is_fused_qkv(node.outputs[0]) else "gemm",
         activation=0,
         weight_index=1,
         weight=weight.value,

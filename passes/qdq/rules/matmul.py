@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from onnxq.passes.edit import constant
-from onnxq.passes.qdq.rules.base import Operands, find_weight, is_split, shape
+from onnxq.passes.qdq.rules.base import Operands, find_weight, is_fused_qkv, shape
 from onnxq.targets import No
 
 
@@ -19,7 +19,7 @@ def describe(node: ir.Node) -> Operands | No:
     if len(shape(weight)) != 2:
         return No(f"its weight has {len(shape(weight))} dimensions; a matrix is needed")
     return Operands(
-        kind="split-matmul" if is_split(node.outputs[0]) else "matmul",
+        kind="fused-qkv" if is_fused_qkv(node.outputs[0]) else "matmul",
         activation=0,
         weight_index=1,
         weight=weight.value,

@@ -1,0 +1,58 @@
+"""How true each quantized op is to its float original, measured on data.
+
+    SQNR = 10 log10(variance of the op's output / mean squared error)        [dB]
+
+Each op reads what it reads in the float model, so the number is its own: an op that is low on it is
+where the accuracy is lost. The mean of the output is no signal; biases restore it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import onnx_ir as ir
+
+from onnxq import runtime
+from onnxq.calib.feeds import Sample
+from onnxq.passes.plan import QuantPlan, make_plan
+from onnxq.passes.qdq.insert import ActivationParams
+from onnxq.passes.qdq.twins import Sums, add_twins
+from onnxq.progress import progress
+
+
+def op_sqnr(
+    model: ir.Model, plan: QuantPlan, params: ActivationParams, samples: Iterable[Sample]
+) -> dict[str, float]:
+    """The SQNR of every static op of a plan, in dB, by the op's name.
+
+    Args:
+        model: The float model, prepared; not modified.
+        plan: Its plan.
+        params: Gives the calibrated scale and zero point of a value by its name.
+        samples: What to measure on.
+
+    Returns:
+        +inf for an op without error. Of an op whose output goes several ways, the worst.
+    """
+    clone = model.clone()
+    sums = add_twins(clone, make_plan(clone, plan.recipe, plan.target), params)
+    names = [name for several in sums.values() for each in several for name in each]
+    session = runtime.session(clone, memory_flat=True)
+    totals = dict.fromkeys(names, 0.0)
+    with progress("Measuring each op", None) as advance:
+        for sample in samples:
+            for name, found in zip(
+                names, runtime.run(session, names, sample.feed, sample.label), strict=True
+            ):
+                totals[name] += float(found)
+            advance()
+    return {node: min(_sqnr(each, totals) for each in several) for node, several in sums.items()}
+
+
+def _sqnr(sums: Sums, totals: dict[str, float]) -> float:
+    noise, squares, total, elements = (totals[name] for name in sums)
+    if not noise:
+        return math.inf
+    variance = squares / elements - (total / elements) ** 2
+    return 10 * math.log10(variance / (noise / elements)) if variance > 0 else -math.inf
