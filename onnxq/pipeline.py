@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -225,7 +226,7 @@ def _report(
     before: int,
     after: int,
 ) -> Report:
-    measured = {node: {"sqnr_db": round(found, 2)} for node, found in sqnr.items()}
+    measured = {node: {"sqnr_db": _json_number(found)} for node, found in sqnr.items()}
     decisions = [_decision(op, plan, store, measured.get(op.node, {})) for op in plan.ops]
     decisions += [
         Decision(k.node, k.op_type, "float", k.reason, {**measured.get(k.node, {})})
@@ -255,7 +256,7 @@ def _report(
 
 
 def _decision(
-    op: PlannedOp, plan: QuantPlan, store: CalibStore | None, measured: Mapping[str, float]
+    op: PlannedOp, plan: QuantPlan, store: CalibStore | None, measured: Mapping[str, float | str]
 ) -> Decision:
     numbers: dict[str, float | int | str] = {"weight": str(op.weight), **measured}
     if op.activation is not None and store is not None:
@@ -269,6 +270,10 @@ def _decision(
         f"{op.scheme} for {plan.target.name}, {op.algorithm}",
         numbers,
     )
+
+
+def _json_number(found: float) -> float | str:
+    return round(found, 2) if math.isfinite(found) else str(found)  # JSON has no infinity
 
 
 def _write_metadata(model: ir.Model, report: Report) -> None:

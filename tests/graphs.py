@@ -1,8 +1,9 @@
-"""Models for tests, from text."""
+"""Models for tests, from text, and what they compute."""
 
 import numpy as np
 import onnx_ir as ir
 
+from onnxq import runtime
 from onnxq.types import Array
 
 
@@ -28,3 +29,19 @@ def with_weights(graph: str, opset: int = 17, **given: Array) -> ir.Model:
         model.graph.inputs.remove(value)
         model.graph.register_initializer(value)
     return model
+
+
+def compute(model: ir.Model, **feed: Array) -> list[Array]:
+    """The outputs of `model` in ONNX Runtime, without its graph optimizations."""
+    return runtime.session(model, optimize=False).run(None, feed)
+
+
+def random_feed(model: ir.Model, seed: int = 0) -> dict[str, Array]:
+    """Normally distributed floats for the inputs of `model`; symbolic dimensions are 3."""
+    generator = np.random.default_rng(seed)
+    return {
+        value.name or "": generator.normal(
+            size=[dim if isinstance(dim, int) else 3 for dim in value.shape or ()]
+        ).astype((value.dtype or ir.DataType.FLOAT).numpy())
+        for value in model.graph.inputs
+    }

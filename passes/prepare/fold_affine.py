@@ -50,10 +50,12 @@ class _Affine:
 
 def _fold_all(node: ir.Node, editor: Editor) -> int:
     weight = constant_array(node.inputs[1])
-    bias = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
-    if weight is None or (bias is None and len(node.inputs) > 2 and node.inputs[2] is not None):
+    if weight is None:
         return 0
     channels = _output_channels(node, weight)
+    bias = _bias(node, channels)
+    if bias is None:
+        return 0
     spatial = weight.ndim - 2
     dtype = weight.dtype
     total = _Affine(np.ones(channels), np.zeros(channels))
@@ -70,8 +72,7 @@ def _fold_all(node: ir.Node, editor: Editor) -> int:
     if not np.array_equal(total.scale, np.ones(channels)):
         scaled = _scale_weight(node, weight.astype(np.float64), total.scale).astype(dtype)
         node.replace_input_with(1, editor.initializer(graph, f"{node.name}_weight", scaled))
-    old = np.zeros(channels) if bias is None else _gemm_beta(node) * np.broadcast_to(bias, channels)
-    new = (total.scale * old + total.shift).astype(dtype)
+    new = (total.scale * bias + total.shift).astype(dtype)
     node.resize_inputs(3)
     node.replace_input_with(2, editor.initializer(graph, f"{node.name}_bias", new))
     node.attributes.pop("beta", None)
@@ -143,5 +144,13 @@ def _scale_weight(node: ir.Node, weight: Array, scale: Array) -> Array:
     return weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
 
 
-def _gemm_beta(node: ir.Node) -> float:
-    return node.attributes.get_float("beta", 1.0) if node.op_type == "Gemm" else 1.0
+def _bias(node: ir.Node, channels: int) -> Array | None:
+    """What `node` adds to each channel; None if that is not constant, or differs by row."""
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    if value is None:
+        return np.zeros(channels)
+    addend = constant_array(value)
+    if addend is None or (addend.size > 1 and addend.shape not in ((channels,), (1, channels))):
+        return None
+    beta = node.attributes.get_float("beta", 1.0) if node.op_type == "Gemm" else 1.0
+    return np.asarray(beta * np.broadcast_to(addend.astype(np.float64).reshape(-1), channels))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator
+
 import onnx_ir as ir
 from onnx_ir.passes import common
 
@@ -17,16 +21,15 @@ class NameEverything(GraphPass):
 
     def edit(self, model: ir.Model) -> int:
         """See `GraphPass.edit`."""
-        edits = int(common.NameFixPass()(model).modified)
-        taken = {node.name for graph in all_graphs(model) for node in graph if node.name}
-        count = 0
-        for graph in all_graphs(model):
-            for node in graph:
-                if node.name:
-                    continue
-                while (name := f"{node.op_type}_{count}") in taken:
-                    count += 1
-                taken.add(name)
-                node.name = name
+        edits = int(common.NameFixPass()(model).modified)  # values, and nodes within one graph
+        nodes = [node for graph in all_graphs(model) for node in graph]
+        given = {node.name for node in nodes}
+        taken: set[str] = set()
+        numbers: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
+        for node in nodes:
+            if not node.name or node.name in taken:
+                stem = node.name or node.op_type
+                node.name = next(n for i in numbers[stem] if (n := f"{stem}_{i}") not in given)
                 edits += 1
+            taken.add(node.name)
         return edits
