@@ -5,17 +5,19 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from onnxq.passes.edit import constant
-from onnxq.passes.qdq.rules.base import Operands, find_weight, is_fused_qkv, shape
+from onnxq.passes.qdq.rules.base import NOT_CONSTANT, Operands, find_weight, is_fused_qkv, shape
 from onnxq.targets import No
 
 
 def describe(node: ir.Node) -> Operands | No:
     """See `onnxq.passes.qdq.rules`."""
     weight = find_weight(node.inputs[1])
-    if isinstance(weight, No):
-        if constant(node.inputs[0]) is not None:
-            return No("its weight is the left operand; the right one is needed")
+    if weight is NOT_CONSTANT and constant(node.inputs[0]) is not None:
+        return No("its weight is the left operand; the right one is needed")
+    if weight is NOT_CONSTANT:
         return No("both of its operands are activations")
+    if isinstance(weight, No):
+        return weight
     if len(shape(weight)) != 2:
         return No(f"its weight has {len(shape(weight))} dimensions; a matrix is needed")
     return Operands(
