@@ -1,0 +1,53 @@
+"""Integer formats: their grids, and packing that is bit-exact against ml_dtypes."""
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onnxq import formats, registry
+from onnxq.errors import RecipeError
+
+GRIDS = {
+    "int4": (-8, 7, 0),
+    "uint4": (0, 15, 8),
+    "int8": (-128, 127, 0),
+    "uint8": (0, 255, 128),
+}
+
+
+def test_every_format_is_tested():
+    assert set(GRIDS) == set(registry.names("onnxq.formats"))
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_the_grid(name):
+    found = formats.get(name)
+    assert (found.qmin, found.qmax, found.middle) == GRIDS[name]
+    assert found.name == name
+    assert found.dtype == ir.DataType[name.upper()]
+    assert found.carrier.itemsize == 1
+    assert np.iinfo(found.carrier).min <= found.qmin < found.qmax <= np.iinfo(found.carrier).max
+
+
+@pytest.mark.parametrize("name", GRIDS)
+@given(data=st.data())
+def test_a_tensor_holds_the_codes_bit_for_bit(name, data):
+    found = formats.get(name)
+    codes = np.array(
+        data.draw(st.lists(st.integers(found.qmin, found.qmax), min_size=1, max_size=9)),
+        found.carrier,
+    )
+    proto = ir.to_proto(found.tensor(codes, name="w"))
+    expected = codes.astype(getattr(ml_dtypes, name)) if found.bits == 4 else codes
+    assert proto.raw_data == onnx.numpy_helper.from_array(expected).raw_data
+    assert len(proto.raw_data) == -(-codes.size * found.bits // 8)
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(proto).astype(codes.dtype), codes)
+
+
+def test_an_unknown_format():
+    with pytest.raises(RecipeError, match=r"no format 'int44'\. Did you mean 'int4'"):
+        formats.get("int44")
