@@ -195,11 +195,25 @@ def _from_proto(proto: onnx.ModelProto, name: str = "the model") -> ir.Model:
             "Check that it is an ONNX model, and that it was copied whole.",
         )
     try:
-        return ir.from_proto(proto)
+        model = ir.from_proto(proto)
     except Exception as failure:  # deserialisation wraps whatever it met
         raise ModelError(
             f"'{name}' is not a valid ONNX model: {_first_line(failure)}.", "Export it again."
         ) from failure
+    for tensor in _tensors(model):
+        if isinstance(tensor, ir.serde.TensorProtoTensor):
+            _check_size(tensor, name)
+    return model
+
+
+def _check_size(tensor: ir.serde.TensorProtoTensor, model: str) -> None:
+    proto = tensor.raw
+    if proto.HasField("raw_data") and len(proto.raw_data) != tensor.nbytes:
+        raise ModelError(
+            f"The weight '{tensor.name}' of '{model}' holds {len(proto.raw_data)} bytes; its shape "
+            f"{tensor.shape} of {tensor.dtype.name.lower()} takes {tensor.nbytes}.",
+            "The file is damaged: export or copy it again.",
+        )
 
 
 def _check_external(tensor: ir.ExternalTensor, model_path: Path) -> None:
@@ -226,11 +240,15 @@ def _check_external(tensor: ir.ExternalTensor, model_path: Path) -> None:
         tensor._location = target.name
 
 
-def _external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
     for graph in (model.graph, *model.graph.subgraphs()):
         for value in graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
+            if value.const_value is not None:
                 yield value.const_value
+
+
+def _external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+    return (tensor for tensor in _tensors(model) if isinstance(tensor, ir.ExternalTensor))
 
 
 def data_files(model: ir.Model) -> list[Path]:

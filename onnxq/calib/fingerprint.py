@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 
@@ -39,10 +40,11 @@ class _Sink:
     def add(self, *fields: Any) -> None:  # noqa: ANN401
         self.digest.update(json.dumps(fields).encode() + b"\n")
 
-    def write(self, data: bytes) -> int:
-        """The part of a binary file that `tofile` of a tensor uses."""
-        self.digest.update(data)
-        return len(data)
+    def write(self, data: bytes | memoryview) -> int:
+        """The part of a binary file that `tofile` of a tensor uses; torch writes 2-D buffers."""
+        flat = np.frombuffer(data, np.uint8)
+        self.digest.update(flat)
+        return flat.nbytes
 
 
 def _add_graph(sink: _Sink, graph: ir.Graph) -> None:

@@ -1,0 +1,83 @@
+"""The tables of all targets: complete, each "no" with a reason, and the 12 that are promised."""
+
+import pytest
+
+from onnxq import formats, targets
+from onnxq.errors import TargetError
+from onnxq.inspection import targets_table
+from onnxq.passes import lower
+from onnxq.targets import No, StaticSupport, WeightOnlySupport
+from onnxq.targets.base import OP_KINDS
+from onnxq.types import PerTensor
+
+PROMISED = {
+    *("ort-cpu", "ort-cuda", "rtx-sm75", "rtx-sm86", "rtx-sm89", "rtx-sm120"),
+    *("trt-sm80", "trt-sm86", "trt-sm89", "trt-sm90", "trt-sm100", "trt-sm120"),
+}
+
+every = pytest.mark.parametrize("target", targets.all_targets(), ids=lambda target: target.name)
+
+
+def test_the_targets():
+    assert sorted(PROMISED) == [target.name for target in targets.all_targets()]
+    with pytest.raises(TargetError, match=r"Did you mean 'trt-sm89'|Did you mean 'rtx-sm89'"):
+        targets.get("sm89")
+
+
+@every
+def test_a_name_says_backend_and_compute_capability(target):
+    prefix, _, hardware = target.name.partition("-")
+    backends = {"ort": "onnxruntime", "rtx": "tensorrt_rtx", "trt": "tensorrt"}
+    assert target.backend == backends[prefix]
+    assert target.builds_engines == (prefix != "ort")
+    if target.builds_engines:
+        assert hardware == f"sm{target.compute_capability}"
+        assert target.provider is None
+    else:
+        assert target.provider == hardware
+        assert target.compute_capability is None
+    assert target.hardware
+    assert target.evidence
+
+
+@every
+def test_static_support(target):
+    if isinstance(target.int8, No):
+        assert target.int8.reason
+        assert target.int8.instead
+        with pytest.raises(TargetError, match=target.int8.reason[:20]):
+            target.static()
+        return
+    support = target.static()
+    assert isinstance(support, StaticSupport)
+    assert tuple(support.ops) == OP_KINDS
+    assert all(each or each.reason for each in support.ops.values())
+    assert support.activations.granularity == PerTensor()
+    assert formats.get(support.activations.format)
+    if target.builds_engines:
+        assert support.activations.symmetric
+        assert not support.int32_bias
+
+
+@every
+def test_weight_only_support(target):
+    if isinstance(target.int4, No):
+        assert target.int4.reason
+        assert target.int4.instead
+        with pytest.raises(TargetError, match=target.int4.reason[:20]):
+            target.weight_only()
+        return
+    support = target.weight_only()
+    assert isinstance(support, WeightOnlySupport)
+    assert lower.opset(support.lowering)
+    assert set(support.block_sizes) <= {16, 32, 64, 128, 256}
+    if target.builds_engines:
+        assert not support.zero_points
+
+
+def test_the_printed_table():
+    rows = {row["target"]: row for row in targets_table()}
+    assert set(rows) == PROMISED
+    assert all(value for row in rows.values() for value in row.values())
+    assert "conv" in rows["rtx-sm89"]["int8"]
+    assert rows["ort-cuda"]["int8"].startswith("no")

@@ -1,0 +1,221 @@
+"""The straight line: every real model for both kinds of targets, and what the report says of it."""
+
+import itertools
+
+import data
+import models
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from graphs import compute, random_feed, with_weights
+
+import onnxq
+from onnxq.errors import DataError, RecipeError
+from onnxq.passes.plan import CANDIDATES
+
+GRAPH = """
+g (float[2, 32, 8, 8] x, float[32, 32, 3, 3] w1, float[32] wb, float[32, 64] w2)
+=> (float[2, 64] y) {
+    [conv] c = Conv <pads = [1, 1, 1, 1]> (x, w1, wb)
+    r = Relu(c)
+    p = GlobalAveragePool(r)
+    f = Flatten(p)
+    [head] y = MatMul(f, w2)
+}
+"""
+FEEDS = {
+    "ppocr-rec": data.recognition,
+    "ppocr-det": data.detection,
+    "orientation": data.orientation,
+    "yolov8n": data.yolo,
+    "minilm": data.minilm,
+}
+# Models that a preset can do nothing for, and what the error says of them first.
+WHY_NOT = {
+    ("ppocr-rec", "int4"): "Conv is not among the ops of the recipe (Gemm, MatMul); its 120 rows",
+    ("ppocr-cls", "int4"): "Conv is not among the ops of the recipe (Gemm, MatMul); its 200 rows",
+    ("ppocr-det", "int4"): "Conv is not among the ops of the recipe (Gemm, MatMul)",
+    ("yolov8n", "int4"): "Conv is not among the ops of the recipe (Gemm, MatMul)",
+    ("silero-vad", "int4"): "Conv is not among the ops of the recipe (Gemm, MatMul)",
+    ("silero-vad", "int8"): "it is in the body of an If, Loop or Scan, where ranges",
+}
+
+
+def feeds(model, count=4):
+    return [random_feed(model, seed) for seed in range(count)]
+
+
+def calibration(name):
+    """The real data of a model, or made-up data where the samples have none."""
+    if name in FEEDS:
+        return list(itertools.islice(FEEDS[name](), 2))
+    return "random:2"
+
+
+@pytest.mark.filterwarnings("ignore:.*made up")
+@pytest.mark.parametrize("target", ["ort-cpu", "rtx-sm89"])
+@pytest.mark.parametrize("preset", ["int8", "int4"])
+@pytest.mark.parametrize("name", [name for name in models.names() if name != "smollm2"])
+def test_every_model_goes_through(name, preset, target, tmp_path):
+    given = {"calibration": calibration(name)} if preset == "int8" else {}
+    # Two samples, or random ones, are no data to judge ops by.
+    recipe = {"activations": {"min_op_sqnr": None}}
+    try:
+        result = onnxq.quantize(
+            models.path(name), preset=preset, target=target, recipe=recipe, **given
+        )
+    except RecipeError as nothing:
+        assert str(nothing).startswith(
+            f"Nothing in the model can be quantized: {WHY_NOT[name, preset]}"
+        )
+        return
+    result.save(tmp_path / "m.onnx")
+    onnx.checker.check_model(str(tmp_path / "m.onnx"))
+    assert result.report.counts()[preset] >= 1
+    left = [d for d in result.report.decisions if d.action == "float"]
+    assert all(decision.reason for decision in left)
+    nodes = [decision.node for decision in result.report.decisions]
+    assert len(set(nodes)) == len(nodes)
+    candidates = [d for d in result.report.decisions if d.op_type in CANDIDATES]
+    assert sum(d.action == preset for d in candidates) == result.report.counts()[preset]
+
+
+def test_every_form_of_model_gives_the_same_file(tmp_path):
+    model = with_weights(GRAPH)
+    onnxq.save(model, tmp_path / "m.onnx")
+    written = []
+    for form in (model, tmp_path / "m.onnx", str(tmp_path / "m.onnx"), ir.to_proto(model)):
+        result = onnxq.quantize(form, preset="int8", target="ort-cpu", calibration=feeds(model))
+        result.save(tmp_path / "out.onnx")
+        written.append((tmp_path / "out.onnx").read_bytes())
+    assert len(set(written)) == 1
+
+
+def test_the_input_is_not_modified():
+    model = with_weights(GRAPH)
+    before = ir.to_proto(model).SerializeToString()
+    onnxq.quantize(model, preset="int8", target="ort-cpu", calibration=feeds(model))
+    onnxq.quantize(model, preset="int4", target="ort-cpu")
+    onnxq.calibrate(model, feeds(model))
+    assert ir.to_proto(model).SerializeToString() == before
+
+
+def test_the_report_tells_scales_data_and_fidelity():
+    model = with_weights(GRAPH)
+    report = onnxq.quantize(model, preset="int8", target="ort-cpu", calibration=feeds(model)).report
+    decisions = {decision.node: decision for decision in report.decisions}
+    assert decisions["conv"].numbers["weight"] == "int8 symmetric per-channel(axis 0)"
+    assert decisions["conv"].numbers["input"] == "int8 asymmetric per-tensor"
+    assert 0 < decisions["conv"].numbers["input_scale"] < 1
+    assert 20 < decisions["conv"].numbers["sqnr_db"] < 60
+    assert report.calibration["samples"] == 4
+    assert report.weight_bytes["after"] < 0.3 * report.weight_bytes["before"]
+    assert report.warnings == []
+
+
+def test_an_op_that_int8_would_harm_stays_in_float():
+    weight = np.random.default_rng(0).normal(size=(32, 32, 3, 3))
+    weight[:, 0] = 0
+    model = with_weights(GRAPH, w1=weight)
+    samples = feeds(model)
+    for sample in samples:
+        sample["x"][0, 0, 0, 0] = 200  # one peak that nothing comes of takes most codes
+    given = {"preset": "int8", "target": "ort-cpu", "calibration": samples}
+    report = onnxq.quantize(model, **given).report
+    (conv,) = [decision for decision in report.decisions if decision.node == "conv"]
+    assert conv.action == "float"
+    assert "dB of its output's signal above the noise; 20.0 dB are asked for" in conv.reason
+    assert conv.numbers["sqnr_db"] < 20
+    anyway = onnxq.quantize(model, recipe={"activations": {"min_op_sqnr": None}}, **given)
+    assert anyway.report.counts()["int8"] == 2
+
+
+def test_nothing_left_to_quantize():
+    model = with_weights(GRAPH)
+    with pytest.raises(RecipeError, match=r"Nothing in the model can be quantized: .*dB"):
+        onnxq.quantize(
+            model,
+            preset="int8",
+            target="ort-cpu",
+            calibration=feeds(model),
+            recipe={"activations": {"min_op_sqnr": 200}},
+        )
+
+
+def test_a_generator_is_read_once():
+    model = with_weights(GRAPH)
+    given = {"preset": "int8", "target": "ort-cpu"}
+    once = onnxq.quantize(model, calibration=iter(feeds(model)), **given)
+    often = onnxq.quantize(model, calibration=feeds(model), **given)
+    assert once.report.decisions == often.report.decisions
+
+
+def test_statistics_with_and_without_data():
+    model = with_weights(GRAPH)
+    given = {"preset": "int8", "target": "ort-cpu"}
+    stats = onnxq.calibrate(model, feeds(model))
+    both = onnxq.quantize(model, stats=stats, calibration=iter(feeds(model)), **given).report
+    assert (
+        both.decisions == onnxq.quantize(model, calibration=feeds(model), **given).report.decisions
+    )
+    (warning,) = onnxq.quantize(model, stats=stats, **given).report.warnings
+    assert "The ops were not measured" in warning
+
+
+def test_data_for_a_preset_that_takes_none():
+    model = with_weights(GRAPH)
+    for given in ({"calibration": feeds(model)}, {"stats": "file"}):
+        with pytest.raises(DataError, match="Preset int4 rounds weights and needs no data"):
+            onnxq.quantize(model, preset="int4", target="ort-cpu", **given)
+
+
+def test_names_are_checked_before_any_data_is_read():
+    def never():
+        raise AssertionError
+
+    model = with_weights(GRAPH)
+    for recipe in (
+        {"weights": {"algorithm": "rtm"}},
+        {"rules": [{"match": "*", "weights": {"algorithm": "rtm"}}]},
+        {"activations": {"observer": "maxmin"}},
+    ):
+        with pytest.raises(RecipeError, match=r"Did you mean 'rtn'|observer 'maxmin'"):
+            onnxq.quantize(model, preset="int8", target="ort-cpu", calibration=never, recipe=recipe)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("target", ["ort-cpu", "rtx-sm89"])
+def test_half_precision_models_in_4_bits(dtype, target):
+    model = with_weights(
+        f"g ({dtype}[4, 64] x, {dtype}[64, 64] w) => ({dtype}[4, 64] y) {{ y = MatMul(x, w) }}"
+    )
+    result = onnxq.quantize(model, preset="int4", target=target)
+    assert result.model.graph.outputs[0].dtype.name.lower() == dtype
+    scales = [v for n, v in result.model.graph.initializers.items() if "scale" in n]
+    assert [scale.dtype.name.lower() for scale in scales] == [dtype]
+
+
+def test_half_precision_int8_computes():
+    model = with_weights(GRAPH.replace("float", "float16"))
+    samples = feeds(model)
+    result = onnxq.quantize(model, preset="int8", target="rtx-sm89", calibration=samples)
+    (expected,), (found,) = (compute(each, **samples[0]) for each in (model, result.model))
+    assert found.dtype == np.float16
+    assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch, about its own internals
+def test_straight_from_torch():
+    import torch
+
+    net = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 8))
+    x = torch.randn(4, 64)
+    program = torch.onnx.export(net.eval(), (x,), dynamo=True, verbose=False)
+    (name,) = [value.name for value in program.model.graph.inputs]
+    result = onnxq.quantize(
+        program, preset="int8", target="ort-cpu", calibration=[{name: x.numpy()}]
+    )
+    assert result.report.counts()["int8"] == 2
+    (found,) = compute(result.model, **{name: x.numpy()})
+    np.testing.assert_allclose(found, net(x).detach().numpy(), atol=0.05)
