@@ -63,7 +63,7 @@ def load(model: ModelLike) -> ir.Model:
 
 
 def save(
-    model: ir.Model,
+    model: ModelLike,
     path: str | os.PathLike[str],
     *,
     external_data: bool = False,
@@ -76,7 +76,7 @@ def save(
     (`model.onnx.data`).
 
     Args:
-        model: What to write. It is not modified.
+        model: What to write, in any form that `load` takes. It is not modified.
         path: The ONNX file. Its folder must exist.
         external_data: Put the weights in a file beside the model whatever their size.
         check: Called with the path of the finished file before it gets its final name. If it
@@ -85,8 +85,10 @@ def save(
 
     Raises:
         OutputError: The output cannot be written, would overwrite the input, or the disk is full.
+        ModelError: See `load`.
     """
     path = Path(path)
+    model = model if isinstance(model, ir.Model) else load(model)
     ensure_writable(path, model)
     size = stored_bytes(model)
     free = shutil.disk_usage(path.resolve().parent).free

@@ -43,7 +43,7 @@ class _Sink:
     def write(self, data: bytes | memoryview) -> int:
         """The part of a binary file that `tofile` of a tensor uses; torch writes 2-D buffers."""
         flat = np.frombuffer(data, np.uint8)
-        self.digest.update(flat)
+        self.digest.update(flat.data)
         return flat.nbytes
 
 

@@ -45,6 +45,7 @@ _HINTS = (
     ),
     ("zero_point", "TensorRT takes symmetric int8 only: quantize the float model for this target."),
     ("zero point", "TensorRT takes symmetric int8 only: quantize the float model for this target."),
+    ("is_constant()", "TensorRT needs scales and weights that are constants, not computed."),
     ("Int32", "TensorRT takes float biases: quantize the float model for this target."),
 )
 

@@ -6,7 +6,7 @@ Written as "1x3x48x32:1x3x48x320:1x3x48x1280", or as one shape for all three.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -55,15 +55,16 @@ def profiles(model: ir.Model, given: Mapping[str, str]) -> dict[str, Profile]:
             raise EngineError(
                 f"The model has no input '{name}'.", f"Its inputs are: {', '.join(inputs)}."
             )
+    proposals = _proposals(inputs.values())
     missing = [v for name, v in inputs.items() if name not in given and not _is_static(v)]
     if missing:
-        lines = " ".join(f"--shape {v.name}={_proposal(v)}" for v in missing)
+        lines = " ".join(f"--shape {v.name}={proposals[v]}" for v in missing)
         named = ", ".join(f"'{v.name}' {v.shape}" for v in missing)
         raise EngineError(
             f"Dynamic dimensions need a shape: input {named}.", f"Add for example: {lines}"
         )
     found = {
-        name: _parse(value, given[name]) if name in given else _static(value)
+        name: _parse(value, given[name], proposals[value]) if name in given else _static(value)
         for name, value in inputs.items()
     }
     _check_symbols(inputs, found)
@@ -87,20 +88,25 @@ def _static(value: ir.Value) -> Profile:
     return Profile(shape, shape, shape)
 
 
-def _proposal(value: ir.Value) -> str:
-    dims = _dims(value)
-    likely = _IMAGE if len(dims) == 4 else _SEQUENCE
-    columns = [
-        (str(dim),) * 3 if isinstance(dim, int) else likely.get(axis, _OTHER)
-        for axis, dim in enumerate(dims)
-    ]
-    return ":".join("x".join(column[i] for column in columns) for i in range(3))
+def _proposals(inputs: Iterable[ir.Value]) -> dict[ir.Value, str]:
+    """A likely "MIN:OPT:MAX" for each input, the same for dimensions of one name."""
+    sizes: dict[int | str, tuple[str, str, str]] = {}
+    proposals = {}
+    for value in inputs:
+        dims = _dims(value)
+        likely = _IMAGE if len(dims) == 4 else _SEQUENCE
+        for axis, dim in enumerate(dims):
+            default = (str(dim),) * 3 if isinstance(dim, int) else likely.get(axis, _OTHER)
+            sizes.setdefault(dim, default)
+        shapes = zip(*(sizes[dim] for dim in dims), strict=True)
+        proposals[value] = ":".join("x".join(shape) for shape in shapes)
+    return proposals
 
 
-def _parse(value: ir.Value, text: str) -> Profile:
+def _parse(value: ir.Value, text: str, proposal: str) -> Profile:
     dims = _dims(value)
     parts = text.split(":")
-    example = f"Example: --shape {value.name}={_proposal(value)}"
+    example = f"Example: --shape {value.name}={proposal}"
     if len(parts) not in (1, 3) or not all(_SHAPE.fullmatch(part) for part in parts):
         raise EngineError(f"Shape '{text}' of input '{value.name}' is not MIN:OPT:MAX.", example)
     shapes = [tuple(map(int, part.split("x"))) for part in parts]

@@ -2,6 +2,7 @@
 
 import onnx_ir as ir
 import pytest
+from graphs import with_weights
 
 from onnxq.engines.shapes import profiles
 from onnxq.errors import EngineError
@@ -56,3 +57,15 @@ def test_the_proposed_line_is_accepted():
         found(IMAGE)
     proposed = str(failure.value).rpartition("--shape x=")[2]
     assert found(IMAGE, x=proposed)["x"].common == (1, 3, 48, 320)
+
+
+def test_proposals_fit_each_other():
+    model = with_weights(
+        "g (float[batch, n] x, float[2, batch, 8] state) => (float[batch, n] y) { y = Relu(x) }"
+    )
+    with pytest.raises(
+        EngineError, match="--shape x=1x1:1x128:8x512 --shape state=2x1x8:2x1x8:2x8x8"
+    ):
+        profiles(model, {})
+    proposed = {"x": "1x1:1x128:8x512", "state": "2x1x8:2x1x8:2x8x8"}
+    assert {name: str(profile) for name, profile in profiles(model, proposed).items()} == proposed
