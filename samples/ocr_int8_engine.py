@@ -12,12 +12,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import data
 import models
 import onnx_ir as ir
-from text_lines import EVALUATION, line_accuracy, read_charset, text_lines
+from text_lines import EVALUATION, Feed, line_accuracy, read_charset, text_lines
 
 import onnxq
 from onnxq import runtime
@@ -42,10 +43,13 @@ def _run(folder: Path, lines: int, calibration_lines: int) -> None:
     model = models.path("ppocr-rec")
     print(f"float     {_size(model)}, line accuracy {accuracy(model, lines):.4f}")
 
-    stats = onnxq.calibrate(model, lambda: itertools.islice(data.recognition(), calibration_lines))
+    def feeds() -> Iterator[Feed]:
+        return itertools.islice(data.recognition(), calibration_lines)
+
+    stats = onnxq.calibrate(model, feeds)
     for target in ("ort-cpu", "rtx-sm89"):
         quantized = folder / f"recognition.{target}.onnx"
-        result = onnxq.quantize(model, preset="int8", target=target, stats=stats)
+        result = onnxq.quantize(model, preset="int8", target=target, stats=stats, calibration=feeds)
         result.save(quantized)
         counts = ", ".join(f"{n} ops {kind}" for kind, n in sorted(result.report.counts().items()))
         found = accuracy(quantized, lines)

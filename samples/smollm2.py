@@ -26,7 +26,6 @@ def make(gguf: Path, target: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32, attn_implementation="eager"
     )
-    model.train(False)
 
     class Logits(torch.nn.Module):
         """The model with tensors in and a tensor out."""
@@ -42,12 +41,13 @@ def make(gguf: Path, target: Path) -> None:
     ids = torch.ones((2, 16), dtype=torch.int64)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
     program = torch.onnx.export(
-        Logits(),
+        Logits().eval(),
         (ids, torch.ones_like(ids)),
         dynamo=True,
         input_names=["input_ids", "attention_mask"],
         output_names=["logits"],
         dynamic_shapes={"input_ids": axes, "attention_mask": axes},
+        verbose=False,
     )
     assert program is not None
     onnxq.save(program.model, target)

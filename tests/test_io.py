@@ -52,7 +52,6 @@ def test_a_model_in_any_form_is_loaded(model, path):
     same(model, io.load(onnx.load(path)))
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch, about its own internals
 def test_what_torch_exports_is_loaded():
     import torch
 

@@ -205,7 +205,6 @@ def test_half_precision_int8_computes():
     assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch, about its own internals
 def test_straight_from_torch():
     import torch
 

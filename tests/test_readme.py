@@ -82,7 +82,6 @@ def run(command, folder):
     return done.stdout
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch, about its own internals
 def test_the_commands(folder):
     lines = [line[2:] for text in blocks("console") for line in text.splitlines()]
     assert len(lines) == 10
