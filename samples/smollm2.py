@@ -6,6 +6,7 @@ Inputs input_ids and attention_mask, int64 [batch, sequence]; output logits, flo
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,16 @@ def make(gguf: Path, target: Path) -> None:
 
     ids = torch.ones((2, 16), dtype=torch.int64)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
-    program = torch.onnx.export(
-        Logits().eval(),
-        (ids, torch.ones_like(ids)),
-        dynamo=True,
-        input_names=["input_ids", "attention_mask"],
-        output_names=["logits"],
-        dynamic_shapes={"input_ids": axes, "attention_mask": axes},
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "# The axis name")  # both inputs have these axes
+        program = torch.onnx.export(
+            Logits().eval(),
+            (ids, torch.ones_like(ids)),
+            dynamo=True,
+            input_names=["input_ids", "attention_mask"],
+            output_names=["logits"],
+            dynamic_shapes={"input_ids": axes, "attention_mask": axes},
+            verbose=False,
+        )
     assert program is not None
     onnxq.save(program.model, target)
