@@ -200,8 +200,7 @@ def test_an_input_is_never_overwritten(path, name, monkeypatch):
 
 
 def test_data_of_an_input_is_never_overwritten(external):
-    model = io.load(external)
-    external.rename(external.with_name("other.onnx"))
+    model = io.load(external.rename(external.with_name("other.onnx")))
     with pytest.raises(OutputError, match=re.escape("external.onnx.data")):
         onnxq.save(model, external, external_data=True)
 
