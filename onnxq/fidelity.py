@@ -9,7 +9,7 @@ where the accuracy is lost. The mean of the output is no signal; biases restore 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import onnx_ir as ir
 
@@ -22,7 +22,7 @@ from onnxq.progress import progress
 
 
 def op_sqnr(
-    model: ir.Model, plan: QuantPlan, params: ActivationParams, samples: Iterable[Sample]
+    model: ir.Model, plan: QuantPlan, params: ActivationParams, samples: Sequence[Sample]
 ) -> dict[str, float]:
     """The SQNR of every static op of a plan, in dB, by the op's name.
 
@@ -40,7 +40,7 @@ def op_sqnr(
     names = [name for several in sums.values() for each in several for name in each]
     session = runtime.session(clone, memory_flat=True)
     totals = dict.fromkeys(names, 0.0)
-    with progress("Measuring each op", None) as advance:
+    with progress("Measuring each op", len(samples)) as advance:
         for sample in samples:
             for name, found in zip(
                 names, runtime.run(session, names, sample.feed, sample.label), strict=True

@@ -113,7 +113,9 @@ def quantize(
         feeds = None if calibration is None else open_feeds(calibration, own)
         store = _statistics(own, plan, feeds, stats)
         if feeds is not None:
-            sqnr = op_sqnr(own, plan, store.params, feeds.head or itertools.islice(feeds, HEAD))
+            sqnr = op_sqnr(
+                own, plan, store.params, feeds.head or list(itertools.islice(feeds, HEAD))
+            )
             plan = plan.leave_float(_too_noisy(sqnr, resolved.activations.min_op_sqnr))
             _require_ops(plan)
         InsertQdq(plan, store.params)(own)

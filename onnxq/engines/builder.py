@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,10 +189,13 @@ def _run_worker(target: Target, model: Path, folder: Path, shapes: Mapping[str, 
 def _follow(lines: Iterable[str]) -> dict[str, Any]:
     """Show the progress of the worker, and return its last message."""
     message: dict[str, Any] = {}
-    with progress("Building the engine", None) as advance:
+    with ExitStack() as shown:
         for line in lines:
             message = json.loads(line)
-            if "step" in message:
+            if "steps" in message:
+                bar = progress("Building the engine", message["steps"])
+                advance = shown.enter_context(bar)
+            elif "step" in message:
                 advance()
     return message
 

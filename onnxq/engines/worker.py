@@ -1,8 +1,8 @@
 """The child process that builds: a builder that aborts takes only this process with it.
 
 Reads a job (JSON) from standard input: {"backend", "model", "engine", "log", "compute_capability",
-"profiles": {input: [min, opt, max]}}. Writes lines of JSON to standard output: {"progress": phase}
-while it builds, and at last {"done": {...}} or {"error": message}.
+"profiles": {input: [min, opt, max]}}. Writes lines of JSON to standard output: {"steps": count} and
+{"step": index} while it builds, and at last {"done": {...}} or {"error": message}.
 """
 
 from __future__ import annotations
@@ -80,12 +80,20 @@ def _last_errors(logger: Any) -> str:  # noqa: ANN401
 
 def _monitor(trt: Any) -> Any:  # noqa: ANN401
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        """Tells of the outermost phase; the others are within its steps."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.outermost = ""
+
         def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
             if parent is None:
-                _tell({"phase": phase, "steps": steps})
+                self.outermost = phase
+                _tell({"steps": steps})
 
         def step_complete(self, phase: str, step: int) -> bool:
-            _tell({"step": phase})
+            if phase == self.outermost:
+                _tell({"step": step})
             return True
 
         def phase_finish(self, phase: str) -> None:
