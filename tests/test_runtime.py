@@ -74,7 +74,8 @@ def test_a_feed_that_fails_is_told_once(model, capfd):
 
 
 def test_providers(model):
-    ort = pytest.importorskip("onnxruntime")
+    import onnxruntime as ort
+
     with pytest.raises(OnnxqError, match=r"'tpu' is not available; .* has: .*cpu"):
         runtime.session(model, provider="tpu")
     if "CUDAExecutionProvider" not in ort.get_available_providers():
