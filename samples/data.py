@@ -19,7 +19,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
+import models
 from fetch import fetch
+from files import labelled_files
+from speech import detect, recordings
 from text import verses
 from text_lines import (
     CALIBRATION,
@@ -66,6 +69,26 @@ def yolo_evaluation() -> Iterator[Feed]:
     return _yolo(32, EVALUATION)
 
 
+def angle() -> Iterator[Feed]:
+    """128 lines of text, upright and upside down, for ppocr-cls."""
+    return (feed for _, feed in turned_lines(128, CALIBRATION))
+
+
+def magika() -> Iterator[Feed]:
+    """128 files for magika."""
+    return (feed for _, feed in labelled_files(128, CALIBRATION))
+
+
+def silero() -> Iterator[Feed]:
+    """Every third frame of 8 recordings for silero-vad, with the state that the model carries."""
+    import onnxruntime  # noqa: PLC0415
+
+    session = onnxruntime.InferenceSession(models.path("silero-vad"))
+    for sound, _ in recordings(8, CALIBRATION):
+        _, feeds = detect(sound, lambda feed: session.run(["output", "stateN"], feed))
+        yield from feeds[::3]
+
+
 def minilm() -> Iterator[Feed]:
     """64 sentences for minilm."""
     return (sentence_feed(sentence) for sentence in sentences(64, CALIBRATION))
@@ -99,6 +122,22 @@ def token_windows(count: int, length: int) -> NDArray[np.int64]:
     text = " ".join(verses()[middle : middle + count * length // 8])
     ids = np.array(tokenizer(text)["input_ids"][: count * length], np.int64)
     return ids.reshape(count, length)
+
+
+def turned_lines(count: int, seed: int) -> Iterator[tuple[int, Feed]]:
+    """Half turns (0 or 1) and the input of ppocr-cls for the line turned so."""
+    for index, (_, image) in enumerate(text_lines(count, seed)):
+        turned = np.rot90(image, 2 * (index % 2))
+        yield index % 2, {"x": _line(turned, 48, 192)}
+
+
+def _line(image: Pixels, height: int, width: int) -> NDArray[Any]:
+    """float32 [1, 3, height, width] from -1 to 1: the line scaled to fit, zeros behind it."""
+    scaled = min(width, -(-height * image.shape[1] // image.shape[0]))
+    resized = Image.fromarray(image).resize((scaled, height))
+    line = np.zeros((1, 3, height, width), np.float32)
+    line[0, :, :, :scaled] = (np.asarray(resized, np.float32).transpose(2, 0, 1) / 255 - 0.5) / 0.5
+    return line
 
 
 def turned_pages(count: int, seed: int) -> Iterator[tuple[int, Feed]]:
