@@ -9,7 +9,8 @@ where the accuracy is lost. The mean of the output is no signal; biases restore 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import onnx_ir as ir
 
@@ -22,21 +23,28 @@ from onnxq.progress import progress
 
 
 def op_sqnr(
-    model: ir.Model, plan: QuantPlan, params: ActivationParams, samples: Sequence[Sample]
+    model: ir.Model,
+    plan: QuantPlan,
+    params: ActivationParams,
+    samples: Sequence[Sample],
+    nodes: Collection[str] | None = None,
 ) -> dict[str, float]:
     """The SQNR of every static op of a plan, in dB, by the op's name.
 
     Args:
         model: The float model, prepared; not modified.
-        plan: Its plan.
+        plan: A plan for the same recipe and target.
         params: Gives the calibrated scale and zero point of a value by its name.
         samples: What to measure on.
+        nodes: The names of the ops to measure; all of the plan if None.
 
     Returns:
         +inf for an op without error. Of an op whose output goes several ways, the worst.
     """
     clone = model.clone()
-    sums = add_twins(clone, make_plan(clone, plan.recipe, plan.target), params)
+    again = make_plan(clone, plan.recipe, plan.target)
+    ops = tuple(op for op in again.ops if nodes is None or op.node in nodes)
+    sums = add_twins(clone, replace(again, ops=ops), params)
     names = [name for several in sums.values() for each in several for name in each]
     session = runtime.session(clone, memory_flat=True)
     totals = dict.fromkeys(names, 0.0)

@@ -18,6 +18,7 @@ from onnxq.calib import runner
 from onnxq.calib.feeds import HEAD, HOW_TO_GIVE_DATA, FeedSource, open_feeds
 from onnxq.calib.fingerprint import fingerprint
 from onnxq.calib.store import CalibStore
+from onnxq.equalization import equalize
 from onnxq.errors import DataError, RecipeError
 from onnxq.fidelity import op_sqnr
 from onnxq.onnxfile import stored_bytes
@@ -113,9 +114,10 @@ def quantize(
         feeds = None if calibration is None else open_feeds(calibration, own)
         store = _statistics(own, plan, feeds, stats)
         if feeds is not None:
-            sqnr = op_sqnr(
-                own, plan, store.params, feeds.head or list(itertools.islice(feeds, HEAD))
-            )
+            samples = feeds.head or list(itertools.islice(feeds, HEAD))
+            found = op_sqnr(own, plan, store.params, samples)
+            done = equalize(own, plan, store, found, samples)
+            store, sqnr, plan = done.store, done.sqnr, make_plan(own, resolved, target)
             plan = plan.leave_float(_too_noisy(sqnr, resolved.activations.min_op_sqnr))
             _require_ops(plan)
         InsertQdq(plan, store.params)(own)

@@ -61,7 +61,7 @@ class Activations(_Strict):
     """
 
     observer: str = "minmax"
-    min_op_sqnr: float | None = 20.0
+    min_op_sqnr: float | None = 24.0
 
 
 class Rule(_Strict):

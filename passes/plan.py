@@ -83,16 +83,16 @@ class QuantPlan:
     graph_nodes: dict[str, ir.Node]
     inputs: dict[str, str]
 
-    def activations(self) -> list[str]:
-        """The names of the values whose ranges must be calibrated, in the order of the graph."""
-        values: dict[str, None] = {}
+    def activations(self) -> dict[str, int]:
+        """The values to be calibrated, by name, in the order of the graph: their channel axes."""
+        values: dict[str, int] = {}
         for op in self.ops:
             if op.activation is None:
                 continue
-            values[self.inputs[op.node]] = None
+            values.setdefault(self.inputs[op.node], op.operands.channel_axis)
             if op.output is not None and op.output.name is not None:
-                values[op.output.name] = None
-        return list(values)
+                values.setdefault(op.output.name, op.operands.channel_axis)
+        return values
 
     def leave_float(self, reasons: Mapping[str, str]) -> QuantPlan:
         """This plan without the ops named, each kept in float for its reason."""
@@ -135,9 +135,13 @@ def make_plan(model: ir.Model, recipe: Recipe, target: Target) -> QuantPlan:
     return QuantPlan(target, recipe, tuple(ops), tuple(kept), nodes, inputs)
 
 
-def observable(model: ir.Model) -> list[str]:
-    """The names of all values that a static plan of a prepared model may want to quantize."""
-    values: dict[str, None] = {}
+def observable(model: ir.Model) -> dict[str, int]:
+    """All values that a static plan of a prepared model may want to quantize.
+
+    Returns:
+        The channel axis of each, by its name.
+    """
+    values: dict[str, int] = {}
     for node in model.graph:
         if node.domain not in ("", "ai.onnx") or node.op_type not in CANDIDATES:
             continue
@@ -146,8 +150,8 @@ def observable(model: ir.Model) -> list[str]:
             continue
         for value in (node.inputs[operands.activation], _anchor(node.outputs[0])):
             if value is not None and value.name:
-                values[value.name] = None
-    return list(values)
+                values.setdefault(value.name, operands.channel_axis)
+    return values
 
 
 def _decide(

@@ -8,7 +8,7 @@ the number of feeds.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +32,7 @@ _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 def calibrate(
     model: ir.Model,
     feeds: FeedSource,
-    tensors: Sequence[str],
+    tensors: Mapping[str, int],
     observer: Observer,
     provider: str = "cpu",
 ) -> CalibStore:
@@ -41,7 +41,8 @@ def calibrate(
     Args:
         model: The float model.
         feeds: The data, from `open_feeds`.
-        tensors: Names of values of the top graph: inputs, outputs or anything between.
+        tensors: The channel axis of each tensor to observe, by its name: values of the top graph,
+            inputs, outputs or anything between.
         observer: What to remember of them.
         provider: The execution provider of ONNX Runtime.
 
@@ -49,7 +50,7 @@ def calibrate(
         DataError: The data does not fit the model, or an activation is NaN or infinite.
         ModelError: A tensor does not exist or is not of floats, or the model does not load.
     """
-    names = list(dict.fromkeys(tensors))
+    names = list(tensors)
     inputs = {value.name for value in model.graph.inputs}
     clone = _with_outputs(model, names)
     computed = [name for name in names if name not in inputs]
@@ -64,7 +65,7 @@ def calibrate(
             for name in names:
                 array = sample.feed[name] if name in inputs else arrays.pop()
                 _require_finite(array, name, sample.label)
-                states[name] = observer.update(states[name], array)
+                states[name] = _observe(observer, states[name], array, tensors[name], name)
             samples += 1
             advance()
     return CalibStore(
@@ -76,6 +77,16 @@ def calibrate(
         settings=observer.settings,
         is_random=feeds.is_random,
     )
+
+
+def _observe(observer: Observer, state: State, array: Array, axis: int, name: str) -> State:
+    # A tensor without that axis has no channels: one for all of it.
+    has_axis = -array.ndim <= axis < array.ndim
+    channels = np.moveaxis(array, axis, 0) if has_axis else array.reshape(1, -1)
+    try:
+        return observer.update(state, channels)
+    except DataError as failure:
+        raise DataError(f"Tensor '{name}': {failure.what}", failure.fix) from failure
 
 
 def _with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:

@@ -22,7 +22,7 @@ from onnxq.errors import DataError, OutputError
 from onnxq.observers import State
 from onnxq.types import QParams, QuantSpec
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,11 +37,19 @@ class Observer(Protocol):
         ...
 
     def update(self, state: State, array: Array) -> State:
-        """The state after seeing `array`: real finite values, of any shape, even empty."""
+        """The state after seeing `array`: real finite values [channels, ...], even empty.
+
+        Raises:
+            DataError: Another number of channels than before.
+        """
         ...
 
     def merge(self, left: State, right: State) -> State:
         """The state of what was seen for `left` together with what was seen for `right`."""
+        ...
+
+    def rescale(self, state: State, factors: Array) -> State:
+        """The state of the tensor times `factors`, which are positive, one per channel."""
         ...
 
     def finish(self, state: State, spec: QuantSpec) -> QParams:

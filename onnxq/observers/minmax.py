@@ -1,4 +1,4 @@
-"""The range that covers every value seen.
+"""The range that covers every value seen, remembered for each channel.
 
 Let [low, high] be the range seen, widened to contain 0, and [qmin, qmax] the codes of the format.
 
@@ -29,32 +29,45 @@ _FLOAT32 = np.finfo(np.float32)
 
 @dataclass(frozen=True)
 class MinMax:
-    """Remembers the smallest and the largest value."""
+    """Remembers the smallest and the largest value of each channel."""
 
     name: ClassVar[str] = "minmax"
     settings: ClassVar[Mapping[str, Any]] = {}
 
     def init(self) -> State:
-        """The empty range: from +inf down to -inf."""
-        return {"min": np.array(np.inf), "max": np.array(-np.inf)}
+        """No channel yet."""
+        return {"min": np.empty(0), "max": np.empty(0)}
 
     def update(self, state: State, array: Array) -> State:
-        """The range of `state` widened to the values of `array`."""
+        """The ranges of `state` widened to the values of `array` [channels, ...]."""
         if array.size == 0:
             return state
+        others = tuple(range(1, array.ndim))
         # Adding 0.0 turns -0.0 into 0.0, which compare equal: the order would choose between them.
         seen = {
-            "min": np.array(array.min(), np.float64) + 0.0,
-            "max": np.array(array.max(), np.float64) + 0.0,
+            "min": array.min(axis=others).astype(np.float64) + 0.0,
+            "max": array.max(axis=others).astype(np.float64) + 0.0,
         }
         return self.merge(state, seen)
 
     def merge(self, left: State, right: State) -> State:
-        """The range that covers both."""
+        """The ranges that cover both."""
+        if not left["min"].size or not right["min"].size:
+            return right if right["min"].size else left
+        if left["min"].shape != right["min"].shape:
+            raise DataError(
+                f"The observer 'minmax' saw {left['min'].size} channels and then "
+                f"{right['min'].size}.",
+                "Feeds may differ in size, not in their number of channels.",
+            )
         return {
-            "min": np.asarray(np.minimum(left["min"], right["min"])),
-            "max": np.asarray(np.maximum(left["max"], right["max"])),
+            "min": np.minimum(left["min"], right["min"]),
+            "max": np.maximum(left["max"], right["max"]),
         }
+
+    def rescale(self, state: State, factors: Array) -> State:
+        """The ranges times `factors` [channels]."""
+        return {"min": state["min"] * factors, "max": state["max"] * factors}
 
     def finish(self, state: State, spec: QuantSpec) -> QParams:
         """The scale and zero point that let no value seen be clipped."""
@@ -64,10 +77,10 @@ class MinMax:
                 "it remembers one range for the whole tensor.",
                 "Quantize activations per-tensor.",
             )
-        low, high = float(state["min"]), float(state["max"])
-        if low > high:
+        if not state["min"].size:
             raise DataError("The observer 'minmax' saw no value.", "Calibrate with more data.")
-        low, high = min(low, 0.0), max(high, 0.0)
+        low = min(float(state["min"].min()), 0.0)
+        high = max(float(state["max"].max()), 0.0)
         codes = formats.get(spec.format)
         if spec.symmetric:
             scale = _scale(max(-low, high) / (codes.qmax - codes.middle))

@@ -19,6 +19,7 @@ import onnx_ir as ir
 from onnxq.passes.edit import Editor, constant
 from onnxq.passes.plan import PlannedOp, QuantPlan
 from onnxq.passes.qdq.insert import ActivationParams, InsertQdq
+from onnxq.passes.transforms.equalize import EQUALIZED
 from onnxq.types import QParams, QuantSpec
 
 # What activation functions are made of, and the addition of a bias.
@@ -127,12 +128,18 @@ def _with_function(node: ir.Node) -> Iterator[ir.Node]:
     while waiting:
         readers = [reader for reader, _ in waiting.pop(0).uses()]
         for reader in dict.fromkeys(readers):
-            if reader.outputs[0] in inside or reader.op_type not in _ELEMENTWISE or reader.domain:
+            if reader.outputs[0] in inside or not _is_elementwise(reader):
                 continue
             if all(v is None or v in inside or constant(v) is not None for v in reader.inputs):
                 inside.add(reader.outputs[0])
                 waiting.append(reader.outputs[0])
                 yield reader
+
+
+def _is_elementwise(node: ir.Node) -> bool:
+    # Behind a division by channel all channels would count the same.
+    divides = EQUALIZED in node.outputs[0].meta
+    return node.op_type in _ELEMENTWISE and not node.domain and not divides
 
 
 def _is_read(value: ir.Value, twins: dict[ir.Value, ir.Value]) -> bool:

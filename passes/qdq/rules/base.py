@@ -35,6 +35,7 @@ class Operands:
         output_axis: The axis of `weight` along the output channels.
         reduced_axis: The axis of `weight` that is summed over, for matrices.
         bias_index: The index of the bias input; None where the op has none.
+        channel_axis: The axis of the op's activation and output along their channels.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Operands:
     output_axis: int
     reduced_axis: int | None
     bias_index: int | None
+    channel_axis: int
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ def describe(node: ir.Node) -> Operands | No:
         output_axis=0,
         reduced_axis=None,
         bias_index=2,
+        channel_axis=1,
     )
 
 

@@ -24,6 +24,7 @@ def describe(node: ir.Node) -> Operands | No:
         output_axis=1,
         reduced_axis=None,
         bias_index=2,
+        channel_axis=1,
     )
 
 

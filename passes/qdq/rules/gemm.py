@@ -30,6 +30,7 @@ def describe(node: ir.Node) -> Operands | No:
         output_axis=0 if rows_are_outputs else 1,
         reduced_axis=1 if rows_are_outputs else 0,
         bias_index=2,
+        channel_axis=-1,
     )
 
 

@@ -29,6 +29,7 @@ def describe(node: ir.Node) -> Operands | No:
         output_axis=0 if weight.transposed else 1,
         reduced_axis=1 if weight.transposed else 0,
         bias_index=None,
+        channel_axis=-1,
     )
 
 
