@@ -29,6 +29,7 @@ from onnxq.passes.prepare import prepare
 from onnxq.passes.qdq.insert import InsertQdq
 from onnxq.progress import progress
 from onnxq.recipe import Recipe, RecipeLike, resolve
+from onnxq.recovery import recover
 from onnxq.report import Decision, Report
 from onnxq.targets import Target
 from onnxq.targets import get as get_target
@@ -120,6 +121,9 @@ def quantize(
             store, sqnr, plan = done.store, done.sqnr, make_plan(own, resolved, target)
             plan = plan.leave_float(_too_noisy(sqnr, resolved.activations.min_op_sqnr))
             _require_ops(plan)
+            if resolved.recovery is not None:
+                recovered = recover(own, plan, store.params, sqnr, samples, resolved.recovery)
+                plan = plan.leave_float(recovered.reasons)
         InsertQdq(plan, store.params)(own)
     LowerWeightOnly(plan)(own)
     from onnx_ir.passes import common  # noqa: PLC0415

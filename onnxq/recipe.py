@@ -61,7 +61,19 @@ class Activations(_Strict):
     """
 
     observer: str = "minmax"
-    min_op_sqnr: float | None = 24.0
+    min_op_sqnr: float | None = 20.0
+
+
+class Recovery(_Strict):
+    """How much of a model may stay in float for its accuracy.
+
+    Attributes:
+        min_sqnr: Enough for the worst part of the outputs, in dB.
+        max_float_ops: The share of the ops that may be tried in float.
+    """
+
+    min_sqnr: float = 20.0
+    max_float_ops: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 
 class Rule(_Strict):
@@ -92,6 +104,7 @@ class Recipe(_Strict):
         ops: The op types to quantize.
         weights: How weights become codes.
         activations: How activation ranges are found, for presets that quantize activations.
+        recovery: How much may stay in float for accuracy; null for nothing.
         exclude: Shell-style patterns of the names of nodes to leave in float.
         rules: Exceptions; of several that match, the last one counts.
     """
@@ -100,6 +113,7 @@ class Recipe(_Strict):
     ops: tuple[OpType, ...]
     weights: Weights = Weights()
     activations: Activations = Activations()
+    recovery: Recovery | None = Recovery()
     exclude: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
 
@@ -182,7 +196,7 @@ def resolve(
     if preset_name is not None and preset_name != name:
         raise RecipeError(f"The preset is '{preset_name}', and the recipe says '{name}'.")
     base = preset(name).model_dump()
-    for key in ("weights", "activations"):
+    for key in ("weights", "activations", "recovery"):
         if isinstance(given.get(key), Mapping):
             given[key] = base[key] | given[key]
     merged = base | given
