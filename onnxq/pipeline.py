@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,12 @@ import onnx_ir as ir
 
 import onnxq
 from onnxq import io, observers
+from onnxq.accuracy import Measured, mend
 from onnxq.calib import runner
 from onnxq.calib.feeds import HEAD, HOW_TO_GIVE_DATA, FeedSource, open_feeds
 from onnxq.calib.fingerprint import fingerprint
 from onnxq.calib.store import CalibStore
-from onnxq.equalization import equalize
 from onnxq.errors import DataError, RecipeError
-from onnxq.fidelity import op_sqnr
 from onnxq.onnxfile import stored_bytes
 from onnxq.passes import weights
 from onnxq.passes.lower import LowerWeightOnly, opset
@@ -29,7 +28,6 @@ from onnxq.passes.prepare import prepare
 from onnxq.passes.qdq.insert import InsertQdq
 from onnxq.progress import progress
 from onnxq.recipe import Recipe, RecipeLike, resolve
-from onnxq.recovery import recover
 from onnxq.report import Decision, Report
 from onnxq.targets import Target
 from onnxq.targets import get as get_target
@@ -110,26 +108,20 @@ def quantize(
     before = stored_bytes(own)
     plan = make_plan(own, resolved, target)
     _require_ops(plan)
-    store, sqnr = None, {}
+    store, measured = None, Measured()
     if resolved.preset == "int8":
         feeds = None if calibration is None else open_feeds(calibration, own)
         store = _statistics(own, plan, feeds, stats)
         if feeds is not None:
             samples = feeds.head or list(itertools.islice(feeds, HEAD))
-            found = op_sqnr(own, plan, store.params, samples)
-            done = equalize(own, plan, store, found, samples)
-            store, sqnr, plan = done.store, done.sqnr, make_plan(own, resolved, target)
-            plan = plan.leave_float(_too_noisy(sqnr, resolved.activations.min_op_sqnr))
+            plan, store, measured = mend(own, plan, store, samples)
             _require_ops(plan)
-            if resolved.recovery is not None:
-                recovered = recover(own, plan, store.params, sqnr, samples, resolved.recovery)
-                plan = plan.leave_float(recovered.reasons)
         InsertQdq(plan, store.params)(own)
     LowerWeightOnly(plan)(own)
     from onnx_ir.passes import common  # noqa: PLC0415
 
     common.RemoveUnusedNodesPass()(own)
-    report = _report(model, plan, store, sqnr, before, stored_bytes(own))
+    report = _report(model, plan, store, measured, before, stored_bytes(own))
     _write_metadata(own, report)
     return QuantizeResult(own, report)
 
@@ -211,16 +203,6 @@ def _statistics(
     return runner.calibrate(model, feeds, plan.activations(), observer)
 
 
-def _too_noisy(sqnr: Mapping[str, float], least: float | None) -> dict[str, str]:
-    """The ops below `least` dB, each with the reason to leave it in float."""
-    return {
-        node: f"int8 would leave {found:.1f} dB of its output's signal above the noise; "
-        f"{least:.1f} dB are asked for"
-        for node, found in sqnr.items()
-        if least is not None and found < least
-    }
-
-
 def _main_reasons(plan: QuantPlan) -> str:
     reasons = dict.fromkeys(kept.reason for kept in plan.kept if kept.op_type in CANDIDATES)
     return "; ".join(list(reasons)[:3]) + "." if reasons else "it has no Conv, Gemm or MatMul."
@@ -230,18 +212,17 @@ def _report(
     model: ModelLike,
     plan: QuantPlan,
     store: CalibStore | None,
-    sqnr: Mapping[str, float],
+    measured: Measured,
     before: int,
     after: int,
 ) -> Report:
-    measured = {node: {"sqnr_db": _json_number(found)} for node, found in sqnr.items()}
-    decisions = [_decision(op, plan, store, measured.get(op.node, {})) for op in plan.ops]
+    decisions = [_decision(op, plan, store, measured) for op in plan.ops]
     decisions += [
-        Decision(k.node, k.op_type, "float", k.reason, {**measured.get(k.node, {})})
+        Decision(k.node, k.op_type, "float", k.reason, _numbers(k.node, measured))
         for k in plan.kept
     ]
     notes = []
-    if store is not None and not sqnr:
+    if store is not None and not measured.sqnr:
         notes.append(
             "The ops were not measured, because statistics were given without data: an op that "
             "int8 harms went unnoticed. Give data too, or compare the model with its original."
@@ -259,14 +240,15 @@ def _report(
         calibration=None if store is None else store.summary(),
         decisions=decisions,
         weight_bytes={"before": before, "after": after},
+        output_sqnr_db=_json_number(measured.output_sqnr),
         warnings=notes,
     )
 
 
 def _decision(
-    op: PlannedOp, plan: QuantPlan, store: CalibStore | None, measured: Mapping[str, float | str]
+    op: PlannedOp, plan: QuantPlan, store: CalibStore | None, measured: Measured
 ) -> Decision:
-    numbers: dict[str, float | int | str] = {"weight": str(op.weight), **measured}
+    numbers = {"weight": str(op.weight), **_numbers(op.node, measured)}
     if op.activation is not None and store is not None:
         source = plan.inputs[op.node]
         numbers["input"] = str(op.activation)
@@ -280,8 +262,18 @@ def _decision(
     )
 
 
-def _json_number(found: float) -> float | str:
-    return round(found, 2) if math.isfinite(found) else str(found)  # JSON has no infinity
+def _numbers(node: str, measured: Measured) -> dict[str, float | int | str]:
+    found = {
+        "sqnr_db": _json_number(measured.sqnr.get(node)),
+        "equalized_alpha": measured.alphas.get(node),
+    }
+    return {name: number for name, number in found.items() if number is not None}
+
+
+def _json_number(found: float | None) -> float | str | None:
+    if found is None or math.isfinite(found):
+        return None if found is None else round(found, 2)
+    return str(found)  # JSON has no infinity
 
 
 def _write_metadata(model: ir.Model, report: Report) -> None:

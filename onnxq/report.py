@@ -42,6 +42,8 @@ class Report:
         calibration: Where the ranges come from: data, number of samples, observer.
         decisions: One for every node of the prepared model.
         weight_bytes: The weights' size before and after.
+        output_sqnr_db: The SQNR of the worst part of the outputs on calibration samples, in dB;
+            None where it was not measured.
         warnings: What the user should know before relying on the result.
     """
 
@@ -52,6 +54,7 @@ class Report:
     calibration: dict[str, Any] | None
     decisions: list[Decision]
     weight_bytes: dict[str, int]
+    output_sqnr_db: float | str | None = None
     warnings: list[str] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from onnxq import runtime
+
 sys.path.append(str(Path(__file__).resolve().parent))
 
 import models
@@ -81,9 +83,7 @@ def magika() -> Iterator[Feed]:
 
 def silero() -> Iterator[Feed]:
     """Every third frame of 8 recordings for silero-vad, with the state that the model carries."""
-    import onnxruntime  # noqa: PLC0415
-
-    session = onnxruntime.InferenceSession(models.path("silero-vad"))
+    session = runtime.session(models.path("silero-vad"))
     for sound, _ in recordings(8, CALIBRATION):
         _, feeds = detect(sound, lambda feed: session.run(["output", "stateN"], feed))
         yield from feeds[::3]

@@ -25,6 +25,9 @@ RATE = 16000
 _FRAME, _CONTEXT = 512, 64  # samples that silero VAD judges, and sees of those before
 _VOICES = ("en-us", "en-gb", "de", "fr", "es", "it")
 _RETRIEVAL, _UTF8 = 1, 1  # espeak_AUDIO_OUTPUT, espeakCHARS
+_CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_int16), ctypes.c_int, ctypes.c_void_p
+)
 _PITCH, _SPEED = 3, 1  # espeak_PARAMETER
 
 
@@ -77,13 +80,13 @@ def _speak(text: str, draw: random.Random) -> Sound:
     library, rate = _espeak()
     heard: list[NDArray[np.int16]] = []
 
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int16), ctypes.c_int, ctypes.c_void_p)
     def listen(samples: Any, count: int, _events: Any) -> int:  # noqa: ANN401
         if samples and count:
             heard.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
 
-    library.espeak_SetSynthCallback(listen)
+    callback = _CALLBACK(listen)
+    library.espeak_SetSynthCallback(callback)
     library.espeak_SetVoiceByName(draw.choice(_VOICES).encode())
     library.espeak_SetParameter(_PITCH, draw.randint(25, 75), 0)
     library.espeak_SetParameter(_SPEED, draw.randint(130, 200), 0)

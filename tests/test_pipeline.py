@@ -1,6 +1,7 @@
 """The straight line: every real model for both kinds of targets, and what the report says of it."""
 
 import itertools
+import re
 
 import data
 import models
@@ -114,21 +115,39 @@ def test_the_report_tells_scales_data_and_fidelity():
     assert report.warnings == []
 
 
-def test_an_op_that_int8_would_harm_stays_in_float():
-    weight = np.random.default_rng(0).normal(size=(32, 32, 3, 3))
-    weight[:, 0] = 0
-    model = with_weights(GRAPH, w1=weight)
+def harmed():
+    """A model and data: values that the conv never reads take most codes, in every channel."""
+    centre = np.zeros((32, 32, 3, 3))
+    centre[:, :, 1, 1] = np.random.default_rng(0).normal(size=(32, 32))
+    model = with_weights(GRAPH.replace("<pads", "<strides = [2, 2], pads"), w1=centre)
     samples = feeds(model)
     for sample in samples:
-        sample["x"][0, 0, 0, 0] = 200  # one peak that nothing comes of takes most codes
+        sample["x"][:, :, 1, 1] = 500
+    return model, samples
+
+
+def test_an_op_that_int8_would_harm_stays_in_float():
+    model, samples = harmed()
     given = {"preset": "int8", "target": "ort-cpu", "calibration": samples}
     report = onnxq.quantize(model, **given).report
     (conv,) = [decision for decision in report.decisions if decision.node == "conv"]
     assert conv.action == "float"
     assert "dB of its output's signal above the noise; 20.0 dB are asked for" in conv.reason
     assert conv.numbers["sqnr_db"] < 20
-    anyway = onnxq.quantize(model, recipe={"activations": {"min_op_sqnr": None}}, **given)
-    assert anyway.report.counts()["int8"] == 2
+    anyway = {"activations": {"min_op_sqnr": None}, "recovery": None}
+    assert onnxq.quantize(model, recipe=anyway, **given).report.counts()["int8"] == 2
+
+
+def test_an_op_that_costs_the_outputs_too_much_stays_in_float():
+    model, samples = harmed()
+    recipe = {"activations": {"min_op_sqnr": None}, "recovery": {"max_float_ops": 0.5}}
+    report = onnxq.quantize(
+        model, preset="int8", target="ort-cpu", calibration=samples, recipe=recipe
+    ).report
+    (conv,) = [decision for decision in report.decisions if decision.node == "conv"]
+    assert conv.action == "float"
+    assert re.search(r"costs the outputs [\d.]+ dB: [-\d.]+ dB with it", conv.reason)
+    assert report.output_sqnr_db > 20
 
 
 def test_nothing_left_to_quantize():

@@ -31,7 +31,7 @@ def feeds():
         width = 768 if index == 0 else int(generator.integers(64, 768))
         yield {"t0": generator.standard_normal((1, 16, 32, width), np.float32)}
 
-names = [f"t{i}" for i in range(LAYERS + 1)]
+names = {f"t{i}": 1 for i in range(LAYERS + 1)}
 store = calibrate(model, open_feeds(feeds, model), names, observers.get("minmax"))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 taps = (LAYERS + 1) * 16 * 32 * 768 * 4

@@ -25,9 +25,10 @@ SPECS = [
 
 
 def observe(*arrays):
+    """The state after one-channel arrays."""
     state = MINMAX.init()
     for array in arrays:
-        state = MINMAX.update(state, array)
+        state = MINMAX.update(state, array.reshape(1, -1))
     return state
 
 
@@ -112,6 +113,31 @@ def test_a_scale_is_never_denormal(spec):
 def test_float16_extremes_are_exact():
     state = observe(np.array([-65504, 1], np.float16))
     assert state["min"] == -65504.0
+
+
+def test_each_channel_has_a_range_and_the_tensor_that_of_all():
+    state = MINMAX.update(MINMAX.init(), np.array([[[1, 2], [3, -4]], [[0.5, 0.1], [0, 0]]]))
+    state = MINMAX.update(state, np.array([[5.0], [-0.5]]))  # of another size
+    assert state["min"].tolist() == [-4, -0.5]
+    assert state["max"].tolist() == [5, 0.5]
+    assert MINMAX.finish(state, QuantSpec("int8")).scale == np.float32(5 / 127)
+
+
+@given(
+    st.lists(st.lists(FLOATS, min_size=3, max_size=3), min_size=1, max_size=4),
+    st.lists(st.floats(0.01, 100), min_size=3, max_size=3),
+)
+def test_rescaling_is_what_observing_the_product_would_give(rows, factors):
+    values, factors = np.array(rows, np.float64).T, np.array(factors)
+    rescaled = MINMAX.rescale(MINMAX.update(MINMAX.init(), values), factors)
+    product = MINMAX.update(MINMAX.init(), values * factors[:, None])
+    assert bits(rescaled) == bits(product)
+
+
+def test_another_number_of_channels():
+    state = MINMAX.update(MINMAX.init(), np.ones((3, 2)))
+    with pytest.raises(DataError, match="saw 3 channels and then 2"):
+        MINMAX.update(state, np.ones((2, 3)))
 
 
 def test_nothing_seen():

@@ -89,7 +89,7 @@ def test_int4():
         "int4 symmetric block 32(axis 0)"
     }
     assert all(op.scheme == "weight-only" and op.precision == "int4" for op in found.ops)
-    assert found.activations() == []
+    assert found.activations() == {}
 
 
 def test_precedence_of_exclusions_and_rules():

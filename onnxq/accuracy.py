@@ -1,0 +1,70 @@
+"""The accuracy of a static plan: measured on data, and mended where that pays.
+
+Activations are equalized where an op gains by it; an op whose own output int8 would harm stays in
+float; and a few more do if the outputs of the model gain by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from onnxq.calib.feeds import Sample
+from onnxq.calib.store import CalibStore
+from onnxq.equalization import equalize
+from onnxq.fidelity import op_sqnr
+from onnxq.passes.plan import QuantPlan, make_plan
+from onnxq.recovery import recover
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a plan; empty where there was no data.
+
+    Attributes:
+        sqnr: Of each op that was planned at first, in dB, by its name.
+        alphas: How much of the activation of an op was moved into its weights, by the op's name.
+        output_sqnr: Of the worst part of the outputs, in dB.
+    """
+
+    sqnr: Mapping[str, float] = field(default_factory=dict)
+    alphas: Mapping[str, float] = field(default_factory=dict)
+    output_sqnr: float | None = None
+
+
+def mend(
+    model: ir.Model, plan: QuantPlan, store: CalibStore, samples: Sequence[Sample]
+) -> tuple[QuantPlan, CalibStore, Measured]:
+    """Change a plan so that the model keeps its accuracy.
+
+    Args:
+        model: The float model, prepared; equalized in place, which changes nothing it computes.
+        plan: Its static plan.
+        store: Its statistics.
+        samples: To measure on.
+
+    Returns:
+        The plan and the statistics of the model as it is now, and what was measured.
+    """
+    recipe = plan.recipe
+    equalized = equalize(model, plan, store, op_sqnr(model, plan, store.params, samples), samples)
+    store, sqnr = equalized.store, equalized.sqnr
+    plan = make_plan(model, recipe, plan.target)
+    plan = plan.leave_float(_too_noisy(sqnr, recipe.activations.min_op_sqnr))
+    output_sqnr = None
+    if recipe.recovery is not None and plan.ops:
+        recovered = recover(model, plan, store.params, sqnr, samples, recipe.recovery)
+        plan, output_sqnr = plan.leave_float(recovered.reasons), recovered.sqnr
+    return plan, store, Measured(sqnr, equalized.alphas, output_sqnr)
+
+
+def _too_noisy(sqnr: Mapping[str, float], least: float | None) -> dict[str, str]:
+    """The ops below `least` dB, each with the reason to leave it in float."""
+    return {
+        node: f"int8 would leave {found:.1f} dB of its output's signal above the noise; "
+        f"{least:.1f} dB are asked for"
+        for node, found in sqnr.items()
+        if least is not None and found < least
+    }
