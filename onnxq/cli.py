@@ -10,7 +10,7 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -49,6 +49,17 @@ def quantize(
     exclude: Annotated[
         list[str] | None, typer.Option(help="Names of nodes to leave in float, as a pattern.")
     ] = None,
+    min_sqnr: Annotated[
+        float | None,
+        typer.Option(help="Enough for the worst part of the outputs, in dB; 20 by default."),
+    ] = None,
+    max_float_ops: Annotated[
+        float | None,
+        typer.Option(help="Share of the ops that may stay in float for accuracy; 0.1 by default."),
+    ] = None,
+    no_recover: Annotated[
+        bool, typer.Option("--no-recover", help="Leave no op in float for the outputs' accuracy.")
+    ] = False,
     external_data: Annotated[
         bool, typer.Option("--external-data", help="Put the weights in a file beside the model.")
     ] = False,
@@ -71,6 +82,7 @@ def quantize(
         calibration=calibration,
         stats=stats,
         exclude=exclude or (),
+        recovery=_recovery(min_sqnr, max_float_ops, no_recover=no_recover),
     )
     result.save(output, external_data=external_data)
     if report is not None:
@@ -223,6 +235,18 @@ def _shapes(given: list[str]) -> dict[str, str]:
             )
         shapes[name] = shape
     return shapes
+
+
+def _recovery(
+    min_sqnr: float | None, max_float_ops: float | None, *, no_recover: bool
+) -> dict[str, float] | Literal[False] | None:
+    given = {"min_sqnr": min_sqnr, "max_float_ops": max_float_ops}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if no_recover and changes:
+        raise OnnxqError(
+            "--no-recover contradicts --min-sqnr and --max-float-ops.", "Leave one of them out."
+        )
+    return False if no_recover else changes or None
 
 
 def _float_table(reasons: dict[str, Any]) -> Table:

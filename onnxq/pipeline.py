@@ -6,9 +6,9 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import onnx_ir as ir
 
@@ -79,6 +79,7 @@ def quantize(
     calibration: DataLike | None = None,
     stats: str | os.PathLike[str] | CalibStore | None = None,
     exclude: Iterable[str] = (),
+    recovery: Mapping[str, float] | Literal[False] | None = None,
 ) -> QuantizeResult:
     """Quantize `model` for `target`.
 
@@ -93,12 +94,14 @@ def quantize(
             With data beside them the ops are measured on it; without, an op that int8 would harm
             goes unnoticed.
         exclude: Shell-style patterns of the names of nodes to leave in float.
+        recovery: Changes to the recipe's `recovery`, the limits to what may stay in float for
+            accuracy; False for nothing.
 
     Raises:
         ModelError, DataError, RecipeError, TargetError: See each; bad input of that kind.
     """
     target = get_target(target) if isinstance(target, str) else target
-    resolved = resolve(preset, recipe, tuple(exclude))
+    resolved = resolve(preset, recipe, tuple(exclude), recovery)
     _check_names(resolved)
     support = target.static() if resolved.preset == "int8" else target.weight_only()
     _check_data(resolved, calibration, stats)

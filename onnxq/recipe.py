@@ -125,6 +125,10 @@ class Recipe(_Strict):
             raise ValueError("preset int8 has one weight scale per channel: leave out block_size")
         if self.preset == "int8" and self.weights.symmetric is False:
             raise ValueError("preset int8 has symmetric weights: leave out symmetric")
+        if self.preset == "int4" and (
+            self.activations != Activations() or self.recovery != Recovery()
+        ):
+            raise ValueError("preset int4 leaves activations alone: leave out what is about them")
         if self.preset == "int4" and self.weights.block_size is None:
             raise ValueError("preset int4 needs weights.block_size")
         if self.preset == "int4" and not set(self.ops) <= {"Gemm", "MatMul"}:
@@ -172,9 +176,18 @@ def preset(name: str) -> Recipe:
 
 
 def resolve(
-    preset_name: str | None = None, recipe: RecipeLike | None = None, exclude: tuple[str, ...] = ()
+    preset_name: str | None = None,
+    recipe: RecipeLike | None = None,
+    exclude: tuple[str, ...] = (),
+    recovery: Mapping[str, float] | Literal[False] | None = None,
 ) -> Recipe:
-    """One recipe from a preset, a recipe (object, mapping, or YAML or JSON file) and exclusions.
+    """One recipe from a preset and what changes it.
+
+    Args:
+        preset_name: The preset, unless the recipe names it.
+        recipe: A recipe, a mapping of its fields, or a YAML or JSON file.
+        exclude: More patterns of nodes to leave in float.
+        recovery: Fields of `Recipe.recovery` that are changed; False for no recovery.
 
     Raises:
         RecipeError: Neither is given, they contradict each other, or a field is wrong.
@@ -200,6 +213,8 @@ def resolve(
         if isinstance(given.get(key), Mapping):
             given[key] = base[key] | given[key]
     merged = base | given
+    if recovery is not None:
+        merged["recovery"] = {**(merged["recovery"] or {}), **recovery} if recovery else None
     merged["exclude"] = (*merged["exclude"], *exclude)
     try:
         return Recipe.model_validate(merged)

@@ -14,6 +14,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
@@ -25,6 +26,9 @@ from onnxq.passes.qdq.insert import ActivationParams, InsertQdq
 from onnxq.progress import progress
 from onnxq.recipe import Recovery
 from onnxq.types import Array
+
+if TYPE_CHECKING:
+    import onnxruntime as ort  # type: ignore[import-untyped]
 
 _GAIN = 1.0  # dB: what an op in float must be worth
 _TRIES = 3  # for each op that may stay in float
@@ -92,9 +96,11 @@ def recover(
     return Recovered(reasons, current)
 
 
-def _worst_part(reference: object, candidate: object, samples: Sequence[Sample]) -> float:
+def _worst_part(
+    reference: ort.InferenceSession, candidate: ort.InferenceSession, samples: Sequence[Sample]
+) -> float:
     """The lowest SQNR of a part of an output, in dB."""
-    names = [value.name for value in reference.get_outputs()]  # type: ignore[attr-defined]
+    names = [value.name for value in reference.get_outputs()]
     parts: dict[str, _Channels] = defaultdict(_Channels)
     for sample in samples:
         expected, found = (

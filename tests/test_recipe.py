@@ -72,6 +72,8 @@ def test_patterns_are_case_sensitive():
         ({"preset": "int4", "weights": {"block_size": 0}}, "weights.block_size"),
         ({"preset": "int4", "weights": {"block_size": None}}, "int4 needs weights.block_size"),
         ({"preset": "int4", "weights": {"size": 32}}, "weights.size: Extra inputs"),
+        ({"preset": "int4", "recovery": None}, "int4 leaves activations alone"),
+        ({"preset": "int4", "activations": {"min_op_sqnr": 3}}, "int4 leaves activations alone"),
         ({"preset": "int4", "ops": ["Conv"]}, "int4 quantizes MatMul and Gemm only"),
         ({"preset": "int8", "ops": ["Softmax"]}, "ops.0"),
         ({"preset": "int8", "weights": {"block_size": 32}}, "leave out block_size"),
