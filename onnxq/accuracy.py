@@ -15,7 +15,7 @@ from onnxq.calib.feeds import Sample
 from onnxq.calib.store import CalibStore
 from onnxq.equalization import equalize
 from onnxq.fidelity import op_sqnr
-from onnxq.passes.plan import QuantPlan, make_plan
+from onnxq.passes.plan import QuantPlan
 from onnxq.recovery import recover
 
 
@@ -51,8 +51,7 @@ def mend(
     recipe = plan.recipe
     equalized = equalize(model, plan, store, op_sqnr(model, plan, store.params, samples), samples)
     store, sqnr = equalized.store, equalized.sqnr
-    plan = make_plan(model, recipe, plan.target)
-    plan = plan.leave_float(_too_noisy(sqnr, recipe.activations.min_op_sqnr))
+    plan = plan.again(model).leave_float(_too_noisy(sqnr, recipe.activations.min_op_sqnr))
     output_sqnr = None
     if recipe.recovery is not None and plan.ops:
         recovered = recover(model, plan, store.params, sqnr, samples, recipe.recovery)

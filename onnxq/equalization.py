@@ -12,7 +12,7 @@ from onnxq import observers
 from onnxq.calib.feeds import Sample
 from onnxq.calib.store import CalibStore
 from onnxq.fidelity import op_sqnr
-from onnxq.passes.plan import PlannedOp, QuantPlan, make_plan
+from onnxq.passes.plan import PlannedOp, QuantPlan
 from onnxq.passes.transforms.equalize import Equalize, equalized, strength
 from onnxq.types import Array
 
@@ -68,9 +68,8 @@ def equalize(
     chosen = {name: strength for name, (_, _, strength) in best.items()}
     Equalize(plan, chosen)(model)
     store = _rescaled(store, chosen)
-    again = make_plan(model, plan.recipe, plan.target)
     alphas = {op.node: best[name][1] for name in best for op in readers[name]}
-    return Equalization(store, op_sqnr(model, again, store.params, samples), alphas)
+    return Equalization(store, op_sqnr(model, plan, store.params, samples), alphas)
 
 
 def _candidates(
@@ -128,7 +127,7 @@ def _try(
     samples: Sequence[Sample],
 ) -> dict[str, float]:
     clone = model.clone()
-    Equalize(make_plan(clone, plan.recipe, plan.target), strengths)(clone)
+    Equalize(plan.again(clone), strengths)(clone)
     measured = {op.node for ops in readers.values() for op in ops}
     return op_sqnr(clone, plan, _rescaled(store, strengths).params, samples, measured)
 

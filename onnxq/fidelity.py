@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from onnxq import runtime
 from onnxq.calib.feeds import Sample
-from onnxq.passes.plan import QuantPlan, make_plan
+from onnxq.passes.plan import QuantPlan
 from onnxq.passes.qdq.insert import ActivationParams
 from onnxq.passes.qdq.twins import Sums, add_twins
 from onnxq.progress import progress
@@ -33,7 +33,7 @@ def op_sqnr(
 
     Args:
         model: The float model, prepared; not modified.
-        plan: A plan for the same recipe and target.
+        plan: Its plan, or that of a copy.
         params: Gives the calibrated scale and zero point of a value by its name.
         samples: What to measure on.
         nodes: The names of the ops to measure; all of the plan if None.
@@ -42,7 +42,7 @@ def op_sqnr(
         +inf for an op without error. Of an op whose output goes several ways, the worst.
     """
     clone = model.clone()
-    again = make_plan(clone, plan.recipe, plan.target)
+    again = plan.again(clone)
     ops = tuple(op for op in again.ops if nodes is None or op.node in nodes)
     sums = add_twins(clone, replace(again, ops=ops), params)
     names = [name for several in sums.values() for each in several for name in each]
@@ -53,14 +53,14 @@ def op_sqnr(
             for name, found in zip(
                 names, runtime.run(session, names, sample.feed, sample.label), strict=True
             ):
-                totals[name] += float(found)
+                totals[name] += float(found.sum())  # empty in a branch that was not taken
             advance()
     return {node: min(_sqnr(each, totals) for each in several) for node, several in sums.items()}
 
 
 def _sqnr(sums: Sums, totals: dict[str, float]) -> float:
     noise, squares, total, elements = (totals[name] for name in sums)
-    if not noise:
+    if not noise or not elements:
         return math.inf
     variance = squares / elements - (total / elements) ** 2
     return 10 * math.log10(variance / (noise / elements)) if variance > 0 else -math.inf

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
@@ -16,7 +15,7 @@ import onnxq
 from onnxq import io, observers
 from onnxq.accuracy import Measured, mend
 from onnxq.calib import runner
-from onnxq.calib.feeds import HEAD, HOW_TO_GIVE_DATA, FeedSource, open_feeds
+from onnxq.calib.feeds import HOW_TO_GIVE_DATA, FeedSource, open_feeds
 from onnxq.calib.fingerprint import fingerprint
 from onnxq.calib.store import CalibStore
 from onnxq.errors import DataError, RecipeError
@@ -115,9 +114,10 @@ def quantize(
     if resolved.preset == "int8":
         feeds = None if calibration is None else open_feeds(calibration, own)
         store = _statistics(own, plan, feeds, stats)
+        plan = plan.leave_float(_unreached(plan, store))
+        _require_ops(plan)
         if feeds is not None:
-            samples = feeds.head or list(itertools.islice(feeds, HEAD))
-            plan, store, measured = mend(own, plan, store, samples)
+            plan, store, measured = mend(own, plan, store, feeds.some())
             _require_ops(plan)
         InsertQdq(plan, store.params)(own)
     LowerWeightOnly(plan)(own)
@@ -204,6 +204,15 @@ def _statistics(
     assert feeds is not None
     observer = observers.get(plan.recipe.activations.observer)
     return runner.calibrate(model, feeds, plan.activations(), observer)
+
+
+def _unreached(plan: QuantPlan, store: CalibStore) -> dict[str, str]:
+    """The ops in branches that no sample took."""
+    return {
+        op.node: "no calibration sample reached it, so its ranges are not known"
+        for op in plan.ops
+        if plan.inputs[op.node] in store.states and not store.saw(plan.inputs[op.node])
+    }
 
 
 def _main_reasons(plan: QuantPlan) -> str:

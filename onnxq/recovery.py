@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from onnxq import runtime
 from onnxq.calib.feeds import Sample
-from onnxq.passes.plan import QuantPlan, make_plan
+from onnxq.passes.plan import QuantPlan
 from onnxq.passes.qdq.insert import ActivationParams, InsertQdq
 from onnxq.progress import progress
 from onnxq.recipe import Recovery
@@ -71,10 +71,7 @@ def recover(
 
     def sqnr(left: Mapping[str, str]) -> float:
         clone = model.clone()
-        again = make_plan(clone, plan.recipe, plan.target)
-        kept = {op.node for op in plan.ops} - set(left)
-        others = {op.node: "" for op in again.ops if op.node not in kept}
-        InsertQdq(again.leave_float(others), params)(clone)
+        InsertQdq(plan.leave_float(left).again(clone), params)(clone)
         candidate = runtime.session(clone, memory_flat=True)
         return _worst_part(reference, candidate, samples)
 

@@ -15,6 +15,7 @@ import onnx_ir as ir
 from onnxq import formats
 from onnxq.errors import TargetError
 from onnxq.passes.edit import all_graphs, constant_array
+from onnxq.passes.expose import in_branches
 from onnxq.passes.qdq.rules import Operands, describe
 from onnxq.recipe import Recipe
 from onnxq.targets import No, StaticSupport, Target, WeightOnlySupport
@@ -102,6 +103,13 @@ class QuantPlan:
         ops = tuple(op for op in self.ops if op.node not in reasons)
         return replace(self, ops=ops, kept=(*self.kept, *kept))
 
+    def again(self, model: ir.Model) -> QuantPlan:
+        """The same decisions about a copy of the model, or about the model after an edit."""
+        fresh = make_plan(model, self.recipe, self.target)
+        reasons = {kept.node: kept.reason for kept in self.kept}
+        left = [op.node for op in fresh.ops if op.node in reasons]
+        return fresh.leave_float({node: reasons[node] for node in left})
+
 
 def make_plan(model: ir.Model, recipe: Recipe, target: Target) -> QuantPlan:
     """Plan the quantization of a prepared model.
@@ -121,10 +129,11 @@ def make_plan(model: ir.Model, recipe: Recipe, target: Target) -> QuantPlan:
     kept: list[KeptFloat] = []
     nodes: dict[str, ir.Node] = {}
     inputs: dict[str, str] = {}
+    run_once = in_branches(model)
     for graph in all_graphs(model):
         for node in graph:
             name = node.name or ""
-            decision = _decide(node, recipe, support, inner=graph is not model.graph)
+            decision = _decide(node, recipe, support, repeated=graph not in run_once)
             if isinstance(decision, No):
                 kept.append(KeptFloat(name, node.op_type, decision.reason))
             else:
@@ -142,7 +151,7 @@ def observable(model: ir.Model) -> dict[str, int]:
         The channel axis of each, by its name.
     """
     values: dict[str, int] = {}
-    for node in model.graph:
+    for node in (node for graph in in_branches(model) for node in graph):
         if node.domain not in ("", "ai.onnx") or node.op_type not in CANDIDATES:
             continue
         operands = describe(node)
@@ -155,7 +164,7 @@ def observable(model: ir.Model) -> dict[str, int]:
 
 
 def _decide(
-    node: ir.Node, recipe: Recipe, support: StaticSupport | WeightOnlySupport, *, inner: bool
+    node: ir.Node, recipe: Recipe, support: StaticSupport | WeightOnlySupport, *, repeated: bool
 ) -> PlannedOp | No:
     name = node.name or ""
     if node.domain not in ("", "ai.onnx") or node.op_type not in CANDIDATES:
@@ -169,8 +178,8 @@ def _decide(
         return operands
     if isinstance(support, WeightOnlySupport):
         return _weight_only(node, operands, recipe, support)
-    if inner:
-        return No("it is in the body of an If, Loop or Scan, where ranges are not calibrated")
+    if repeated:
+        return No("it is in the body of a Loop or Scan, where ranges are not calibrated")
     return _static(node, operands, recipe, support)
 
 

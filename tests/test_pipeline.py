@@ -31,6 +31,9 @@ FEEDS = {
     "orientation": data.orientation,
     "yolov8n": data.yolo,
     "minilm": data.minilm,
+    "ppocr-cls": data.angle,
+    "magika": data.magika,
+    "silero-vad": data.silero,
 }
 # Models that a preset can do nothing for, and what the error says of them first.
 WHY_NOT = {
@@ -39,7 +42,6 @@ WHY_NOT = {
     ("ppocr-det", "int4"): "Conv is not among the ops of the recipe (Gemm, MatMul)",
     ("yolov8n", "int4"): "Conv is not among the ops of the recipe (Gemm, MatMul)",
     ("silero-vad", "int4"): "Conv is not among the ops of the recipe (Gemm, MatMul)",
-    ("silero-vad", "int8"): "it is in the body of an If, Loop or Scan, where ranges",
 }
 
 
@@ -47,20 +49,13 @@ def feeds(model, count=4):
     return [random_feed(model, seed) for seed in range(count)]
 
 
-def calibration(name):
-    """The real data of a model, or made-up data where the samples have none."""
-    if name in FEEDS:
-        return list(itertools.islice(FEEDS[name](), 2))
-    return "random:2"
-
-
-@pytest.mark.filterwarnings("ignore:.*made up")
 @pytest.mark.parametrize("target", ["ort-cpu", "rtx-sm89"])
 @pytest.mark.parametrize("preset", ["int8", "int4"])
 @pytest.mark.parametrize("name", [name for name in models.names() if name != "smollm2"])
 def test_every_model_goes_through(name, preset, target, tmp_path):
-    given = {"calibration": calibration(name)} if preset == "int8" else {}
-    # Two samples, or random ones, are no data to judge ops by.
+    two = {"calibration": list(itertools.islice(FEEDS[name](), 2))}
+    given = two if preset == "int8" else {}
+    # Two samples are no data to judge ops by.
     every_op = {"activations": {"min_op_sqnr": None}, "recovery": None}
     recipe = every_op if preset == "int8" else None
     try:

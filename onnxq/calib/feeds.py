@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ Give it in one of these ways:
 From Python also a list of such dicts, or a function that yields them.
 Some 32 to 128 samples like those of real use are enough."""
 
-HEAD = 16  # samples kept for what needs to look at data again
+_KEPT = 16
 
 _FUNCTION = re.compile(r"(.+\.py|[A-Za-z_][\w.]*):([A-Za-z_]\w*)")
 _logger = logging.getLogger("onnxq")
@@ -62,7 +63,6 @@ class FeedSource:
         description: Where they come from, for the report.
         length: How many there are; None when that shows only at the end.
         is_random: Whether they are made up.
-        head: The first few samples, once they were read.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class FeedSource:
         self.description = description
         self.length = length
         self.is_random = is_random
-        self.head: list[Sample] = []
+        self._kept: list[Sample] = []
         self._inputs = inputs
         self._read = read
 
@@ -87,16 +87,28 @@ class FeedSource:
         Raises:
             DataError: A feed does not fit, the source fails, or there is no feed at all.
         """
+        draw = random.Random(0)
+        kept: list[Sample] = []
         empty = True
         for index, (name, feed) in enumerate(self._read()):
             label = f"feed {index} ({name})" if name else f"feed {index} of {self.description}"
             sample = Sample(label, check_feed(self._inputs, feed, label))
-            if index == len(self.head) < HEAD:
-                self.head.append(sample)
+            # Reservoir sampling (Vitter 1985, algorithm R): every feed is as likely to be kept.
+            place = index if index < _KEPT else draw.randint(0, index)
+            if place < _KEPT:
+                kept[place : place + 1] = [sample]
             yield sample
             empty = False
         if empty:
             raise DataError(f"There is no feed in {self.description}.", HOW_TO_GIVE_DATA)
+        self._kept = kept
+
+    def some(self) -> list[Sample]:
+        """A few samples from all over the data: kept when it was read, or read now."""
+        if not self._kept:
+            for _ in self:
+                pass
+        return self._kept
 
 
 def open_feeds(source: DataLike | FeedSource, model: ir.Model) -> FeedSource:

@@ -20,6 +20,8 @@ from onnxq.calib.fingerprint import fingerprint
 from onnxq.calib.store import CalibStore
 from onnxq.errors import DataError, ModelError
 from onnxq.observers import Observer, State
+from onnxq.passes.edit import Editor
+from onnxq.passes.expose import Exposer, in_branches
 from onnxq.progress import progress
 from onnxq.types import Array
 
@@ -41,8 +43,8 @@ def calibrate(
     Args:
         model: The float model.
         feeds: The data, from `open_feeds`.
-        tensors: The channel axis of each tensor to observe, by its name: values of the top graph,
-            inputs, outputs or anything between.
+        tensors: The channel axis of each tensor to observe, by its name: graph inputs, outputs or
+            anything between, also in the branches of an If.
         observer: What to remember of them.
         provider: The execution provider of ONNX Runtime.
 
@@ -53,13 +55,14 @@ def calibrate(
     names = list(tensors)
     inputs = {value.name for value in model.graph.inputs}
     clone = _with_outputs(model, names)
-    computed = [name for name in names if name not in inputs]
     session = runtime.session(clone, provider=provider, memory_flat=True)
+    exposed = [value.name or "" for value in clone.graph.outputs]
     _refuse_others_than_floats(session, names)
     states: dict[str, State] = {name: observer.init() for name in names}
     samples = 0
     with progress("Calibrating", feeds.length) as advance:
         for sample in feeds:
+            computed = [name for name in exposed if name not in inputs]
             arrays = runtime.run(session, computed, sample.feed, sample.label)
             arrays.reverse()
             for name in names:
@@ -90,31 +93,32 @@ def _observe(observer: Observer, state: State, array: Array, axis: int, name: st
 
 
 def _with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
-    """A clone that shares the weights and computes `names` only."""
+    """A clone that shares the weights and computes `names` only, in their order."""
     clone = model.clone()
     graph = clone.graph
-    values = {v.name: v for v in graph.inputs}
-    values.update((v.name, v) for node in graph for v in node.outputs)
+    values = {value.name: value for value in graph.inputs}
+    for each in in_branches(clone):
+        values.update((value.name, value) for node in each for value in node.outputs)
+    exposer = Exposer(Editor(clone))
     outputs = []
     for name in names:
         value = values.get(name)
         if value is None or name in graph.initializers:
             near = difflib.get_close_matches(name, [n for n in values if n], n=1)
             raise ModelError(
-                f"'{name}' is not an activation of the model's top graph.",
+                f"'{name}' is not an activation that the model computes once.",
                 f"Did you mean '{near[0]}'?" if near else None,
             )
-        outputs.append(value)
+        outputs.append(exposer.expose(value))
     graph.outputs[:] = outputs
     return clone
 
 
 def _refuse_others_than_floats(session: ort.InferenceSession, names: Sequence[str]) -> None:
-    types = {value.name: value.type for value in session.get_outputs()}
-    for name in names:
-        if types[name] not in _FLOATS:
+    for name, output in zip(names, session.get_outputs(), strict=True):
+        if output.type not in _FLOATS:
             raise ModelError(
-                f"'{name}' is a {types[name]}; only float, float16 and double are calibrated.",
+                f"'{name}' is a {output.type}; only float, float16 and double are calibrated.",
                 "Leave it out.",
             )
 

@@ -66,6 +66,10 @@ class CalibStore:
         except DataError as failure:
             raise DataError(f"Tensor '{tensor}': {failure.what}", failure.fix) from failure
 
+    def saw(self, tensor: str) -> bool:
+        """Whether any sample had values of `tensor`; a branch may never have been taken."""
+        return any(array.size for array in self.states.get(tensor, {}).values())
+
     def summary(self) -> dict[str, Any]:
         """Where the numbers come from, for the report."""
         return {

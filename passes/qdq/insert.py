@@ -137,9 +137,11 @@ class _Insertion:
         operands = op.operands
         bias = self._integer_bias(op, node)
         added = None if bias is None else (bias.name, bias.input_scale)
-        key = (operands.weight, op.weight, op.algorithm, operands.transposed, added)
+        # ONNX Runtime fuses only weights of the graph that the op is in.
+        graph = graph_of(node)
+        key = (graph, operands.weight, op.weight, op.algorithm, operands.transposed, added)
         if key not in self._stored:
-            self._stored[key] = store(self._editor, op, dtype, bias)
+            self._stored[key] = store(self._editor, graph, op, dtype, bias)
         stored = self._stored[key]
         axis = 1 - operands.output_axis if operands.transposed else operands.output_axis
         weight = self._dequantize(node, "weight", stored.codes, stored.scale, axis, dtype)

@@ -52,11 +52,14 @@ class IntegerBias:
     input_scale: float
 
 
-def store(editor: Editor, op: PlannedOp, dtype: ir.DataType, bias: IntegerBias | None) -> Stored:
+def store(
+    editor: Editor, graph: ir.Graph, op: PlannedOp, dtype: ir.DataType, bias: IntegerBias | None
+) -> Stored:
     """Create the constants of `op`, computed when they are written.
 
     Args:
         editor: Of the model.
+        graph: Where they go.
         op: A planned static op; its weight has one scale per output channel.
         dtype: The float type that the op computes in.
         bias: None to leave the bias in float.
@@ -81,7 +84,6 @@ def store(editor: Editor, op: PlannedOp, dtype: ir.DataType, bias: IntegerBias |
         return codes.T if transposed else codes
 
     lazy = LazyWeight(value.const_value, op.weight, weights.get(op.algorithm))
-    graph = editor.model.graph
 
     codes = editor.initializer(
         graph,

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from onnxq.passes.edit import Editor, constant
+from onnxq.passes.expose import Exposer
 from onnxq.passes.plan import PlannedOp, QuantPlan
 from onnxq.passes.qdq.insert import ActivationParams, InsertQdq
 from onnxq.passes.transforms.equalize import EQUALIZED
@@ -61,6 +62,7 @@ class _Twins:
     def __init__(self, model: ir.Model, plan: QuantPlan) -> None:
         self.outputs: list[ir.Value] = []
         self._editor = Editor(model)
+        self._exposer = Exposer(self._editor)
         self._plan = plan
         self._ops: list[PlannedOp] = []
         self._nodes: dict[str, ir.Node] = {}
@@ -87,15 +89,16 @@ class _Twins:
 
     def _sums(self, y: ir.Value, twin: ir.Value) -> Sums:
         y, twin = self._as_float(y, twin), self._as_float(twin, twin)
-        difference = self._compute("Sub", [twin, y])
+        difference = self._compute("Sub", [twin, y], last=y)  # y's cast is the later one
         values = (
             self._compute("ReduceSumSquare", [difference], keepdims=0),
             self._compute("ReduceSumSquare", [y], keepdims=0),
             self._compute("ReduceSum", [y], keepdims=0),
             self._compute("Size", [y], dtype=ir.DataType.INT64),
         )
-        self.outputs += values
-        return Sums(*(value.name or "" for value in values))
+        exposed = [self._exposer.expose(value) for value in values]
+        self.outputs += exposed
+        return Sums(*(value.name or "" for value in exposed))
 
     def _as_float(self, value: ir.Value, last: ir.Value) -> ir.Value:
         """`value` in float32, in which the sums do not overflow, computed behind `last`."""

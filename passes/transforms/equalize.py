@@ -91,7 +91,8 @@ def _divide(editor: Editor, value: ir.Value, op: PlannedOp, strength: Array) -> 
     spatial = len(weight.const_value.shape) - 2 if op.operands.channel_axis == 1 else 0
     factor = (1 / strength).reshape(-1, *(1,) * spatial)
     dtype = weight.dtype or ir.DataType.FLOAT
-    constant = editor.initializer(graph, f"{value.name}_equalizer", factor.astype(dtype.numpy()))
+    name = f"{value.name}_equalizer"
+    constant = editor.initializer(editor.model.graph, name, factor.astype(dtype.numpy()))
     output = editor.node(
         "Mul",
         [value, constant],

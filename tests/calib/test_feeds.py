@@ -155,3 +155,19 @@ def test_one_dict_is_not_a_data_set(model):
 
 def test_no_feed(model):
     refused([], model, "There is no feed in a list of 0 feeds")
+
+
+def test_a_few_samples_from_all_over_the_data(model):
+    def labels(count, read_before):
+        feeds = open_feeds([feed() for _ in range(count)], model)
+        if read_before:
+            assert len(list(feeds)) == count
+        return [sample.label for sample in feeds.some()]
+
+    assert labels(3, True) == labels(3, False)
+    assert len(labels(3, True)) == 3
+    assert labels(200, True) == labels(200, False)
+    numbers = [int(label.split()[1]) for label in labels(200, True)]
+    assert len(set(numbers)) == 16
+    assert min(numbers) < 60
+    assert max(numbers) > 140

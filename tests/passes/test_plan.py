@@ -170,14 +170,33 @@ def test_what_a_target_cannot_do(preset, target, recipe, says):
         plan(preset, target, recipe)
 
 
-def test_ops_in_bodies_are_not_calibrated():
+def test_ops_in_branches_are_planned():
     graph = (
         "g (bool c, float[8, 64] x, float[64, 64] w) => (float[8, 64] y) { y = If (c) < "
         "then_branch = t () => (float[8, 64] a) { [inner] a = MatMul(x, w) }, "
         "else_branch = e () => (float[8, 64] b) { b = Neg(x) } > }"
     )
-    assert "in the body of an If" in reasons(plan(graph=graph))["inner"]
+    assert ops(plan(graph=graph)) == ops(plan("int4", graph=graph)) == ["inner"]
+    assert observable(with_weights(graph)) == {"x": -1, "a": -1}
+
+
+def test_ops_in_loops_are_not_calibrated():
+    graph = (
+        "g (int64 n, bool c, float[8, 64] x, float[64, 64] w) => (float[8, 64] y) "
+        "{ y = Loop (n, c, x) < body = b (int64 i, bool go, float[8, 64] h) => "
+        "(bool on, float[8, 64] next) { on = Identity(go) [inner] next = MatMul(h, w) } > }"
+    )
+    assert "in the body of a Loop or Scan" in reasons(plan(graph=graph))["inner"]
     assert ops(plan("int4", graph=graph)) == ["inner"]
+    assert observable(with_weights(graph)) == {}
+
+
+def test_the_same_decisions_after_an_edit():
+    model = with_weights(MIXED)
+    found = make_plan(model, resolve("int8"), targets.get("ort-cpu")).leave_float({"gemm": "why"})
+    again = found.again(model.clone())
+    assert ops(again) == ops(found)
+    assert reasons(again) == reasons(found)
 
 
 def test_an_op_of_another_domain_is_not_taken_for_one_that_is_known():
