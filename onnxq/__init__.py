@@ -14,11 +14,21 @@ if TYPE_CHECKING:
     from onnxq.engines import build
     from onnxq.errors import OnnxqError
     from onnxq.io import load, save
-    from onnxq.pipeline import calibrate, quantize
+    from onnxq.pipeline import calibrate, plan, quantize
     from onnxq.recipe import Recipe
 
 __version__ = "0.1.0"
-__all__ = ["OnnxqError", "Recipe", "build", "calibrate", "compare", "load", "quantize", "save"]
+__all__ = [
+    "OnnxqError",
+    "Recipe",
+    "build",
+    "calibrate",
+    "compare",
+    "load",
+    "plan",
+    "quantize",
+    "save",
+]
 
 _HOMES = {
     "OnnxqError": "onnxq.errors",
@@ -27,6 +37,7 @@ _HOMES = {
     "calibrate": "onnxq.pipeline",
     "compare": "onnxq.comparison",
     "load": "onnxq.io",
+    "plan": "onnxq.pipeline",
     "quantize": "onnxq.pipeline",
     "save": "onnxq.io",
 }

@@ -37,8 +37,10 @@ _DATA_HELP = (
 @app.command()
 def quantize(
     model: Model,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
     target: Annotated[str, typer.Option(help="What it will run on; see `onnxq targets`.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The ONNX file to write.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="int8 or int4.")] = None,
     calibration: Annotated[str | None, typer.Option(help=_DATA_HELP)] = None,
     stats: Annotated[
@@ -66,11 +68,22 @@ def quantize(
     report: Annotated[
         Path | None, typer.Option(help="Write what was done and why: .json or .html.")
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what would be done, and stop.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Quantize a model: int8 (calibrated Q/DQ) or int4 (blockwise weights)."""
     from onnxq import io, pipeline  # noqa: PLC0415
 
+    if plan:
+        planned = pipeline.plan(
+            model, target=target, preset=preset, recipe=recipe, exclude=exclude or ()
+        )
+        _print_plan(planned.to_rows(), as_json=as_json)
+        return
+    if output is None:
+        raise OnnxqError("No output is given.", "Add -o MODEL.onnx, or --plan to write nothing.")
     for path in (output, report):
         if path is not None:
             io.ensure_writable(path)
@@ -101,23 +114,73 @@ def quantize(
 
 @app.command()
 def calibrate(
-    model: Model,
+    model: Annotated[
+        list[Path],
+        typer.Argument(help="An ONNX file; with --merge, statistics files.", show_default=False),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The statistics file to write.")],
-    calibration: Annotated[str, typer.Option(help=_DATA_HELP)],
+    calibration: Annotated[str | None, typer.Option(help=_DATA_HELP)] = None,
     observer: Annotated[str, typer.Option(help="How ranges are found.")] = "minmax",
     provider: Annotated[str, typer.Option(help="Where ONNX Runtime runs: cpu or cuda.")] = "cpu",
+    shard: Annotated[
+        str | None, typer.Option(help="INDEX/COUNT: only that part of the data, such as 2/8.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where a run that was killed had come to.")
+    ] = False,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Make one file of the statistics of several shards.")
+    ] = False,
+    from_tensorrt_cache: Annotated[
+        Path | None, typer.Option(help="Take the ranges from a cache of TensorRT up to 10.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Sum up the activations of a model over data, for `onnxq quantize --stats`."""
     from onnxq import io, pipeline  # noqa: PLC0415
+    from onnxq.calib.store import CalibStore  # noqa: PLC0415
 
+    sources = {
+        "--calibration": calibration,
+        "--merge": merge,
+        "--from-tensorrt-cache": from_tensorrt_cache,
+    }
+    given = [name for name, value in sources.items() if value]
+    if len(given) != 1:
+        raise OnnxqError(
+            f"Expected one of {', '.join(sources)}; found {' and '.join(given) or 'none'}."
+        )
+    if calibration is None and (shard or resume):
+        raise OnnxqError("--shard and --resume are for --calibration.", "Leave them out.")
+    if not merge and len(model) > 1:
+        raise OnnxqError(f"Expected one model; found {len(model)}.", "Only --merge takes several.")
     io.ensure_writable(output)
-    store = pipeline.calibrate(model, calibration, observer=observer, provider=provider)
-    store.save(output)
-    if as_json:
-        _print_json(store.summary())
+    partial = output.with_name(f"{output.name}.partial")
+    if merge:
+        store = CalibStore.merge([CalibStore.load(path) for path in model])
+    elif from_tensorrt_cache is not None:
+        imported = pipeline.import_tensorrt_cache(model[0], from_tensorrt_cache)
+        store = imported.store
+        for what, names in (("model", imported.unknown), ("cache", imported.missing)):
+            for name in names:
+                _say(f"not in the {what}: {name}")
     else:
-        summary = store.summary()
+        if not resume:
+            partial.unlink(missing_ok=True)
+        store = pipeline.calibrate(
+            model[0],
+            calibration or "",
+            observer=observer,
+            provider=provider,
+            shard=_shard(shard),
+            checkpoint=partial,
+        )
+    store.save(output)
+    partial.unlink(missing_ok=True)
+    summary = store.summary()
+    if as_json:
+        _print_json(summary)
+    else:
         print(f"{output}: {summary['tensors']} tensors, {summary['samples']} samples")
 
 
@@ -237,6 +300,15 @@ def _shapes(given: list[str]) -> dict[str, str]:
     return shapes
 
 
+def _shard(given: str | None) -> tuple[int, int] | None:
+    if given is None:
+        return None
+    index, _, count = given.partition("/")
+    if not (index.isdecimal() and count.isdecimal()):
+        raise OnnxqError(f"--shard '{given}' is not INDEX/COUNT.", "Example: --shard 2/8")
+    return int(index), int(count)
+
+
 def _recovery(
     min_sqnr: float | None, max_float_ops: float | None, *, no_recover: bool
 ) -> dict[str, float] | Literal[False] | None:
@@ -256,6 +328,14 @@ def _float_table(reasons: dict[str, Any]) -> Table:
         if any(d.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") for d in decisions)
     ]
     return _table(["left in float", "nodes", "because"], rows)
+
+
+def _print_plan(rows: list[dict[str, str]], *, as_json: bool) -> None:
+    if as_json:
+        _print_json(rows)
+    else:
+        header = list(rows[0]) if rows else []
+        _print_table(_table(header, [list(row.values()) for row in rows]))
 
 
 def _print_engine(manifest: dict[str, Any]) -> None:

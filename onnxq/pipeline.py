@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import onnx_ir as ir
@@ -14,10 +15,11 @@ import onnx_ir as ir
 import onnxq
 from onnxq import io, observers
 from onnxq.accuracy import Measured, mend
-from onnxq.calib import runner
+from onnxq.calib import runner, tensorrt_cache
 from onnxq.calib.feeds import HOW_TO_GIVE_DATA, FeedSource, open_feeds
 from onnxq.calib.fingerprint import fingerprint
 from onnxq.calib.store import CalibStore
+from onnxq.calib.tensorrt_cache import Imported
 from onnxq.errors import DataError, RecipeError
 from onnxq.onnxfile import stored_bytes
 from onnxq.passes import weights
@@ -102,10 +104,9 @@ def quantize(
     target = get_target(target) if isinstance(target, str) else target
     resolved = resolve(preset, recipe, tuple(exclude), recovery)
     _check_names(resolved)
-    support = target.static() if resolved.preset == "int8" else target.weight_only()
+    base_opset = _base_opset(resolved, target)
     _check_data(resolved, calibration, stats)
     own = io.load(model)
-    base_opset = _QDQ_OPSET if resolved.preset == "int8" else opset(support.lowering)  # type: ignore[union-attr]
     _prepare(own, base_opset)
     before = stored_bytes(own)
     plan = make_plan(own, resolved, target)
@@ -129,12 +130,42 @@ def quantize(
     return QuantizeResult(own, report)
 
 
+def plan(
+    model: ModelLike,
+    *,
+    target: str | Target,
+    preset: str | None = None,
+    recipe: RecipeLike | None = None,
+    exclude: Iterable[str] = (),
+) -> QuantPlan:
+    """What `quantize` would do to `model`, before any data is read.
+
+    Args:
+        model: As for `quantize`.
+        target: As for `quantize`.
+        preset: As for `quantize`.
+        recipe: As for `quantize`.
+        exclude: As for `quantize`.
+
+    Raises:
+        ModelError, RecipeError, TargetError: Bad input of that kind.
+    """
+    target = get_target(target) if isinstance(target, str) else target
+    resolved = resolve(preset, recipe, tuple(exclude))
+    _check_names(resolved)
+    own = io.load(model)
+    _prepare(own, _base_opset(resolved, target))
+    return make_plan(own, resolved, target)
+
+
 def calibrate(
     model: ModelLike,
     calibration: DataLike,
     *,
     observer: str = "minmax",
     provider: str = "cpu",
+    shard: tuple[int, int] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> CalibStore:
     """Run `model` over data and sum up the values of every activation that int8 can quantize.
 
@@ -145,6 +176,9 @@ def calibrate(
             arrays by input name).
         observer: A name in `onnxq.observers`.
         provider: Where ONNX Runtime runs: "cpu" or "cuda".
+        shard: (index, count): only every `count`-th feed, from the one numbered `index` on, counted
+            from 1. The statistics of all shards merge into those of the whole: `CalibStore.merge`.
+        checkpoint: A file that keeps what was seen now and then, to go on from if it exists.
 
     Returns:
         The statistics, to be saved, and given to `quantize` for any target.
@@ -155,7 +189,46 @@ def calibrate(
     own = io.load(model)
     _prepare(own, _QDQ_OPSET)
     feeds = open_feeds(calibration, own)
-    return runner.calibrate(own, feeds, observable(own), observers.get(observer), provider=provider)
+    if shard is not None:
+        feeds = feeds.shard(*_check_shard(*shard))
+    path = None if checkpoint is None else Path(checkpoint)
+    return runner.calibrate(
+        own,
+        feeds,
+        observable(own),
+        observers.get(observer),
+        provider,
+        begun=CalibStore.load(path) if path is not None and path.exists() else None,
+        checkpoint=None if path is None else lambda store: store.save(path),
+    )
+
+
+def import_tensorrt_cache(model: ModelLike, cache: str | os.PathLike[str]) -> Imported:
+    """The INT8 calibration cache of TensorRT up to 10 as statistics of `model`.
+
+    Args:
+        model: What TensorRT was calibrated with; as for `quantize`.
+        cache: The text file that the calibrator wrote.
+
+    Raises:
+        ModelError, DataError: Bad input of that kind.
+    """
+    own = io.load(model)
+    _prepare(own, _QDQ_OPSET)
+    return tensorrt_cache.read(Path(cache), observable(own), fingerprint(own))
+
+
+def _check_shard(index: int, count: int) -> tuple[int, int]:
+    if not 1 <= index <= count:
+        raise DataError(f"There is no shard {index} of {count}.", "Count from 1: 1/8 to 8/8.")
+    return index, count
+
+
+def _base_opset(recipe: Recipe, target: Target) -> int:
+    if recipe.preset == "int8":
+        target.static()
+        return _QDQ_OPSET
+    return opset(target.weight_only().lowering)
 
 
 def _check_names(recipe: Recipe) -> None:
@@ -207,12 +280,14 @@ def _statistics(
 
 
 def _unreached(plan: QuantPlan, store: CalibStore) -> dict[str, str]:
-    """The ops in branches that no sample took."""
-    return {
-        op.node: "no calibration sample reached it, so its ranges are not known"
-        for op in plan.ops
-        if plan.inputs[op.node] in store.states and not store.saw(plan.inputs[op.node])
-    }
+    """The ops of whose activations the statistics hold no value: in branches never taken."""
+    reasons = {}
+    for op in plan.ops:
+        needed = [plan.inputs[op.node], *([op.output.name or ""] if op.output else [])]
+        unseen = [name for name in needed if not store.saw(name)]
+        if unseen:
+            reasons[op.node] = f"no calibration sample tells the range of '{unseen[0]}'"
+    return reasons
 
 
 def _main_reasons(plan: QuantPlan) -> str:

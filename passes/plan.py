@@ -103,6 +103,23 @@ class QuantPlan:
         ops = tuple(op for op in self.ops if op.node not in reasons)
         return replace(self, ops=ops, kept=(*self.kept, *kept))
 
+    def to_rows(self) -> list[dict[str, str]]:
+        """One row per node: what becomes of it, and how or why."""
+        planned = [
+            {
+                "node": op.node,
+                "op": op.op_type,
+                "to": op.precision,
+                "how or why": f"weight {op.weight}"
+                + ("" if op.activation is None else f", activation {op.activation}"),
+            }
+            for op in self.ops
+        ]
+        return planned + [
+            {"node": kept.node, "op": kept.op_type, "to": "float", "how or why": kept.reason}
+            for kept in self.kept
+        ]
+
     def again(self, model: ir.Model) -> QuantPlan:
         """The same decisions about a copy of the model, or about the model after an edit."""
         fresh = make_plan(model, self.recipe, self.target)

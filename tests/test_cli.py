@@ -115,6 +115,54 @@ def test_statistics_serve_several_targets(folder, run):
         assert (folder / f"{target}.onnx").read_bytes() == (folder / "direct.onnx").read_bytes()
 
 
+def test_shards_merge(folder, run):
+    command = ("calibrate", "model.onnx", "--calibration", "data", "-o")
+    assert run(*command, "whole")[0] == 0
+    for index in (1, 2):
+        assert run(*command, f"part{index}", "--shard", f"{index}/2")[0] == 0
+    code, out, _ = run("calibrate", "--merge", "part1", "part2", "-o", "merged")
+    assert code == 0
+    assert "4 samples" in out
+    run(*int8("--stats", "whole", output="a.onnx"))
+    run(*int8("--stats", "merged", output="b.onnx"))
+    assert (folder / "a.onnx").read_bytes() == (folder / "b.onnx").read_bytes()
+    assert not list(folder.glob("*.partial"))
+
+
+def test_resume_goes_on_with_the_partial_file(folder, run):
+    run("calibrate", "model.onnx", "--calibration", "data", "-o", "whole")
+    (folder / "again.partial").write_bytes((folder / "whole").read_bytes())
+    command = ("calibrate", "model.onnx", "--calibration", "data", "-o", "again")
+    assert run(*command, "--resume")[0] == 0
+    assert (folder / "again").read_bytes() == (folder / "whole").read_bytes()
+    assert not (folder / "again.partial").exists()
+    (folder / "again.partial").write_text("no statistics")
+    assert run(*command)[0] == 0  # begins anew
+
+
+def test_a_tensorrt_cache(folder, run):
+    (folder / "cache").write_text("TRT-8601-EntropyCalibration2\nimage: 3c010a14\nnope: 3c010a14\n")
+    command = ("calibrate", "model.onnx", "-o", "stats", "--from-tensorrt-cache", "cache")
+    code, _, err = run(*command)
+    assert code == 0
+    assert "not in the model: nope" in err
+    assert "not in the cache: " in err
+    assert run(*int8("--stats", "stats", data=None, target="rtx-sm89"))[0] == 0
+
+
+def test_the_plan_is_printed_and_nothing_written(folder, run):
+    before = files(folder)
+    command = ("quantize", "model.onnx", "--preset", "int8", "--target", "ort-cpu", "--plan")
+    code, out, _ = run(*command)
+    assert code == 0
+    assert "int8 symmetric per-channel(axis 0)" in out
+    code, out, _ = run(*command, "--json")
+    rows = {row["node"]: row for row in json.loads(out)}
+    assert rows["conv"]["to"] == "int8"
+    assert rows["head"]["how or why"].startswith("weight int8")
+    assert files(folder) == before
+
+
 def test_statistics_without_data_leave_the_ops_unmeasured(folder, run):
     run("calibrate", "model.onnx", "-o", "stats", "--calibration", "data")
     code, _, err = run(*int8("--stats", "stats", data=None))
@@ -290,6 +338,26 @@ def test_a_bad_feed(folder, run, kind):
         (int8(target="ort-cuda"), "Target 'ort-cuda' cannot run int8"),
         (int8("--preset", "int9"), "no preset 'int9'. Did you mean"),
         (int8("--stats", "stats"), "stats is not a readable statistics file"),
+        (("calibrate", "model.onnx", "-o", "s"), "Expected one of --calibration, --merge"),
+        (
+            ("calibrate", "model.onnx", "-o", "s", "--calibration", "data", "--merge"),
+            "found --calibration and --merge",
+        ),
+        (
+            ("calibrate", "model.onnx", "-o", "s", "--calibration", "data", "--shard", "2"),
+            "--shard '2' is not INDEX/COUNT",
+        ),
+        (
+            ("calibrate", "model.onnx", "-o", "s", "--calibration", "data", "--shard", "3/2"),
+            "There is no shard 3 of 2",
+        ),
+        (
+            ("calibrate", "a", "b", "-o", "s", "--calibration", "data"),
+            "Expected one model; found 2",
+        ),
+        (("calibrate", "--merge", "none", "-o", "s", "--resume"), "are for --calibration"),
+        (("calibrate", "--merge", "none", "-o", "s"), "none is not a readable statistics file"),
+        (("quantize", "model.onnx", "--target", "ort-cpu"), "No output is given"),
         (int8("--no-recover", "--min-sqnr", "3"), "--no-recover contradicts --min-sqnr"),
         (int8("--max-float-ops", "3"), "recovery.max_float_ops: Input should be less than"),
         (int8("--preset", "int4", "--min-sqnr", "3"), "preset int4 leaves activations alone"),

@@ -73,10 +73,12 @@ class FeedSource:
         length: int | None = None,
         *,
         is_random: bool = False,
+        may_be_empty: bool = False,
     ) -> None:
         self.description = description
         self.length = length
         self.is_random = is_random
+        self._may_be_empty = may_be_empty
         self._kept: list[Sample] = []
         self._inputs = inputs
         self._read = read
@@ -99,9 +101,30 @@ class FeedSource:
                 kept[place : place + 1] = [sample]
             yield sample
             empty = False
-        if empty:
+        if empty and not self._may_be_empty:
             raise DataError(f"There is no feed in {self.description}.", HOW_TO_GIVE_DATA)
         self._kept = kept
+
+    def shard(self, index: int, count: int) -> FeedSource:
+        """Every `count`-th feed from the one numbered `index` on, counted from 1."""
+        return FeedSource(
+            self._inputs,
+            lambda: itertools.islice(self._read(), index - 1, None, count),
+            f"{self.description}, shard {index} of {count}",
+            None if self.length is None else len(range(index - 1, self.length, count)),
+            is_random=self.is_random,
+        )
+
+    def skip(self, count: int) -> FeedSource:
+        """The feeds without the first `count`, which may be all of them."""
+        return FeedSource(
+            self._inputs,
+            lambda: itertools.islice(self._read(), count, None),
+            self.description,
+            None if self.length is None else max(0, self.length - count),
+            is_random=self.is_random,
+            may_be_empty=count > 0,
+        )
 
     def some(self) -> list[Sample]:
         """A few samples from all over the data: kept when it was read, or read now."""

@@ -8,7 +8,8 @@ the number of feeds.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,7 @@ from onnxq.types import Array
 if TYPE_CHECKING:
     import onnxruntime as ort  # type: ignore[import-untyped]
 
+_CHECKPOINT_SECONDS = 10.0
 _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 
 
@@ -37,6 +39,9 @@ def calibrate(
     tensors: Mapping[str, int],
     observer: Observer,
     provider: str = "cpu",
+    *,
+    begun: CalibStore | None = None,
+    checkpoint: Callable[[CalibStore], None] | None = None,
 ) -> CalibStore:
     """Observe `tensors` while the feeds run through the model, which is not modified.
 
@@ -47,6 +52,8 @@ def calibrate(
             anything between, also in the branches of an If.
         observer: What to remember of them.
         provider: The execution provider of ONNX Runtime.
+        begun: What an earlier run over the same feeds had seen when it ended; they are skipped.
+        checkpoint: Called now and then with what was seen so far.
 
     Raises:
         DataError: The data does not fit the model, or an activation is NaN or infinite.
@@ -58,28 +65,52 @@ def calibrate(
     session = runtime.session(clone, provider=provider, memory_flat=True)
     exposed = [value.name or "" for value in clone.graph.outputs]
     _refuse_others_than_floats(session, names)
+    identity = fingerprint(model)
+    seen = 0 if begun is None else begun.samples
     states: dict[str, State] = {name: observer.init() for name in names}
-    samples = 0
-    with progress("Calibrating", feeds.length) as advance:
-        for sample in feeds:
-            computed = [name for name in exposed if name not in inputs]
+    if begun is not None:
+        _require_same(begun, identity, feeds, observer)
+        states |= begun.states
+    computed = [name for name in exposed if name not in inputs]
+
+    def store() -> CalibStore:
+        return CalibStore(
+            states=dict(states),
+            fingerprint=identity,
+            feeds=feeds.description,
+            samples=seen,
+            observer=observer.name,
+            settings=observer.settings,
+            is_random=feeds.is_random,
+        )
+
+    saved = time.monotonic()
+    remaining = feeds.skip(seen) if seen else feeds
+    with progress("Calibrating", remaining.length) as advance:
+        for sample in remaining:
             arrays = runtime.run(session, computed, sample.feed, sample.label)
             arrays.reverse()
             for name in names:
                 array = sample.feed[name] if name in inputs else arrays.pop()
                 _require_finite(array, name, sample.label)
                 states[name] = _observe(observer, states[name], array, tensors[name], name)
-            samples += 1
+            seen += 1
             advance()
-    return CalibStore(
-        states=states,
-        fingerprint=fingerprint(model),
-        feeds=feeds.description,
-        samples=samples,
-        observer=observer.name,
-        settings=observer.settings,
-        is_random=feeds.is_random,
-    )
+            if checkpoint is not None and time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                checkpoint(store())
+                saved = time.monotonic()
+    return store()
+
+
+def _require_same(begun: CalibStore, identity: str, feeds: FeedSource, observer: Observer) -> None:
+    begun.require(identity)
+    before, now = (begun.feeds, begun.observer), (feeds.description, observer.name)
+    if before != now:
+        raise DataError(
+            f"The calibration to resume was of {before[0]} with the observer {before[1]}; this one "
+            f"is of {now[0]} with {now[1]}.",
+            "Resume with the same data and observer, or begin anew without --resume.",
+        )
 
 
 def _observe(observer: Observer, state: State, array: Array, axis: int, name: str) -> State:

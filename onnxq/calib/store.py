@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,39 @@ class CalibStore:
                 f"{self.fingerprint[:12]}, this one {fingerprint[:12]}.",
                 "Calibrate again with this model.",
             )
+
+    @classmethod
+    def merge(cls, stores: Sequence[CalibStore]) -> CalibStore:
+        """One store of what several saw: shards of one data set, in any order.
+
+        Raises:
+            DataError: They are of different models, observers or tensors.
+        """
+        first, *others = stores
+        observer = observers.get(first.observer, first.settings)
+        states = dict(first.states)
+        for other in others:
+            other.require(first.fingerprint)
+            if (other.observer, dict(other.settings)) != (first.observer, dict(first.settings)):
+                raise DataError(
+                    f"The statistics are of different observers: {first.observer} with "
+                    f"{dict(first.settings)}, {other.observer} with {dict(other.settings)}.",
+                    "Calibrate all shards with the same observer.",
+                )
+            if set(other.states) != set(states):
+                raise DataError(
+                    f"The statistics are of different tensors: {len(states)} and "
+                    f"{len(other.states)}.",
+                    "Calibrate all shards with the same version of onnxq.",
+                )
+            states = {name: observer.merge(states[name], other.states[name]) for name in states}
+        return replace(
+            first,
+            states=states,
+            feeds=" + ".join(sorted(store.feeds for store in stores)),
+            samples=sum(store.samples for store in stores),
+            is_random=any(store.is_random for store in stores),
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file; it appears whole, or not at all.
