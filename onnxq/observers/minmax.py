@@ -1,15 +1,4 @@
-"""The range that covers every value seen, remembered for each channel.
-
-Let [low, high] be the range seen, widened to contain 0, and [qmin, qmax] the codes of the format.
-
-    symmetric    scale = max(-low, high) / (qmax - middle)    zero_point = middle
-    asymmetric   scale = (high - low) / (qmax - qmin)         zero_point = round(qmin - low / scale)
-
-`middle` is 0 in a signed format and 2^(bits-1) in an unsigned one. Rounding is half to even. Real
-zero is a code in both, so zero padding costs nothing. A tensor that is always zero gets scale 1,
-which represents it exactly. A scale below the smallest normal float32 is raised to that, because
-runtimes flush denormals to zero and then divide by it.
-"""
+"""The range that covers every value seen, remembered for each channel."""
 
 from __future__ import annotations
 
@@ -19,12 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from onnxq import formats
 from onnxq.errors import DataError, RecipeError
+from onnxq.observers._range import range_params
 from onnxq.observers.base import State
 from onnxq.types import Array, PerTensor, QParams, QuantSpec
-
-_FLOAT32 = np.finfo(np.float32)
 
 
 @dataclass(frozen=True)
@@ -79,25 +66,7 @@ class MinMax:
             )
         if not state["min"].size:
             raise DataError("The observer 'minmax' saw no value.", "Calibrate with more data.")
-        low = min(float(state["min"].min()), 0.0)
-        high = max(float(state["max"].max()), 0.0)
-        codes = formats.get(spec.format)
-        if spec.symmetric:
-            scale = _scale(max(-low, high) / (codes.qmax - codes.middle))
-            zero_point = codes.middle
-        else:
-            steps = codes.qmax - codes.qmin
-            scale = _scale(high / steps - low / steps)
-            zero_point = int(
-                np.clip(np.rint(codes.qmin - low / float(scale)), codes.qmin, codes.qmax)
-            )
-        return QParams(scale, np.array(zero_point, codes.carrier))
-
-
-def _scale(exact: float) -> np.ndarray[Any, np.dtype[np.float32]]:
-    if exact == 0.0:
-        return np.array(1.0, np.float32)
-    return np.array(min(max(exact, float(_FLOAT32.tiny)), float(_FLOAT32.max)), np.float32)
+        return range_params(float(state["min"].min()), float(state["max"].max()), spec)
 
 
 OBSERVER = MinMax
