@@ -10,7 +10,7 @@ from typing import Any
 
 from onnxq import io, targets
 from onnxq.onnxfile import stored_bytes
-from onnxq.pipeline import METADATA
+from onnxq.reporting import METADATA
 from onnxq.targets import No, StaticSupport, Target
 
 

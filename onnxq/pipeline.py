@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 
 import onnx_ir as ir
 
-import onnxq
 from onnxq import io, observers
 from onnxq.accuracy import Measured, mend
 from onnxq.calib import runner, tensorrt_cache
@@ -24,12 +21,13 @@ from onnxq.errors import DataError, RecipeError
 from onnxq.onnxfile import stored_bytes
 from onnxq.passes import weights
 from onnxq.passes.lower import LowerWeightOnly, opset
-from onnxq.passes.plan import CANDIDATES, PlannedOp, QuantPlan, make_plan, observable
+from onnxq.passes.plan import CANDIDATES, QuantPlan, make_plan, observable
 from onnxq.passes.prepare import prepare
 from onnxq.passes.qdq.insert import InsertQdq
 from onnxq.progress import progress
 from onnxq.recipe import Recipe, RecipeLike, resolve
-from onnxq.report import Decision, Report
+from onnxq.report import Report
+from onnxq.reporting import make_report, write_metadata
 from onnxq.targets import Target
 from onnxq.targets import get as get_target
 from onnxq.verify import verify
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
     from onnxq.calib.feeds import DataLike
     from onnxq.io import ModelLike
 
-METADATA = "onnxq"  # the key of what onnxq writes into a model's and its nodes' metadata
 _QDQ_OPSET = 13  # the first with per-channel scales
 _HALF_QDQ_OPSET = 19  # the first with float16 and bfloat16 scales
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -125,8 +122,8 @@ def quantize(
     from onnx_ir.passes import common  # noqa: PLC0415
 
     common.RemoveUnusedNodesPass()(own)
-    report = _report(model, plan, store, measured, before, stored_bytes(own))
-    _write_metadata(own, report)
+    report = make_report(model, plan, store, measured, before, stored_bytes(own))
+    write_metadata(own, report)
     return QuantizeResult(own, report)
 
 
@@ -293,85 +290,3 @@ def _unreached(plan: QuantPlan, store: CalibStore) -> dict[str, str]:
 def _main_reasons(plan: QuantPlan) -> str:
     reasons = dict.fromkeys(kept.reason for kept in plan.kept if kept.op_type in CANDIDATES)
     return "; ".join(list(reasons)[:3]) + "." if reasons else "it has no Conv, Gemm or MatMul."
-
-
-def _report(
-    model: ModelLike,
-    plan: QuantPlan,
-    store: CalibStore | None,
-    measured: Measured,
-    before: int,
-    after: int,
-) -> Report:
-    decisions = [_decision(op, plan, store, measured) for op in plan.ops]
-    decisions += [
-        Decision(k.node, k.op_type, "float", k.reason, _numbers(k.node, measured))
-        for k in plan.kept
-    ]
-    notes = []
-    if store is not None and not measured.sqnr:
-        notes.append(
-            "The ops were not measured, because statistics were given without data: an op that "
-            "int8 harms went unnoticed. Give data too, or compare the model with its original."
-        )
-    if store is not None and store.is_random:
-        notes.append(
-            "Calibrated on random data: the accuracy of this model means nothing. Use it to try "
-            "out a build, and calibrate on real data before you deploy."
-        )
-    return Report(
-        onnxq_version=onnxq.__version__,
-        model=str(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__,
-        target=plan.target.name,
-        recipe=plan.recipe.model_dump(mode="json"),
-        calibration=None if store is None else store.summary(),
-        decisions=decisions,
-        weight_bytes={"before": before, "after": after},
-        output_sqnr_db=_json_number(measured.output_sqnr),
-        warnings=notes,
-    )
-
-
-def _decision(
-    op: PlannedOp, plan: QuantPlan, store: CalibStore | None, measured: Measured
-) -> Decision:
-    numbers = {"weight": str(op.weight), **_numbers(op.node, measured)}
-    if op.activation is not None and store is not None:
-        source = plan.inputs[op.node]
-        numbers["input"] = str(op.activation)
-        numbers["input_scale"] = float(store.params(source, op.activation).scale)
-    return Decision(
-        op.node,
-        op.op_type,
-        op.precision,
-        f"{op.scheme} for {plan.target.name}, {op.algorithm}",
-        numbers,
-    )
-
-
-def _numbers(node: str, measured: Measured) -> dict[str, float | int | str]:
-    found = {
-        "sqnr_db": _json_number(measured.sqnr.get(node)),
-        "equalized_alpha": measured.alphas.get(node),
-    }
-    return {name: number for name, number in found.items() if number is not None}
-
-
-def _json_number(found: float | None) -> float | str | None:
-    if found is None or math.isfinite(found):
-        return None if found is None else round(found, 2)
-    return str(found)  # JSON has no infinity
-
-
-def _write_metadata(model: ir.Model, report: Report) -> None:
-    """Write into the model what `onnxq inspect` tells of it."""
-    model.metadata_props[f"{METADATA}.version"] = report.onnxq_version
-    model.metadata_props[f"{METADATA}.target"] = report.target
-    model.metadata_props[f"{METADATA}.recipe"] = json.dumps(report.recipe)
-    decisions = {decision.node: decision for decision in report.decisions}
-    for node in model.graph.all_nodes():
-        decision = decisions.get((node.name or "").removesuffix("_MatMulNBits"))
-        if decision is None or (decision.action == "float" and decision.op_type not in CANDIDATES):
-            continue
-        why = f": {decision.reason}" if decision.action == "float" else ""
-        node.metadata_props[METADATA] = f"{decision.action}{why}"

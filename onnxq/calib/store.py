@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -68,7 +69,9 @@ class CalibStore:
 
     def saw(self, tensor: str) -> bool:
         """Whether any sample had values of `tensor`; a branch may never have been taken."""
-        return any(array.size for array in self.states.get(tensor, {}).values())
+        initial = observers.get(self.observer, self.settings).init()
+        state = self.states.get(tensor, initial)
+        return any(not np.array_equal(array, initial[field]) for field, array in state.items())
 
     def summary(self) -> dict[str, Any]:
         """Where the numbers come from, for the report."""

@@ -1,0 +1,113 @@
+"""What `quantize` did, written down: the report, and the metadata in the model itself."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+import onnxq
+from onnxq.accuracy import Measured
+from onnxq.calib.store import CalibStore
+from onnxq.passes.plan import CANDIDATES, PlannedOp, QuantPlan
+from onnxq.report import Decision, Report
+
+if TYPE_CHECKING:
+    from onnxq.io import ModelLike
+
+METADATA = "onnxq"  # the key of what onnxq writes into a model's and its nodes' metadata
+
+
+def make_report(
+    model: ModelLike,
+    plan: QuantPlan,
+    store: CalibStore | None,
+    measured: Measured,
+    before: int,
+    after: int,
+) -> Report:
+    """The report of a quantization.
+
+    Args:
+        model: As the user gave it.
+        plan: What was done.
+        store: Where the ranges come from.
+        measured: The accuracy of the ops.
+        before: Bytes of the weights before.
+        after: Bytes of the weights after.
+    """
+    decisions = [_decision(op, plan, store, measured) for op in plan.ops]
+    decisions += [
+        Decision(k.node, k.op_type, "float", k.reason, _numbers(k.node, measured))
+        for k in plan.kept
+    ]
+    notes = []
+    if store is not None and not measured.sqnr:
+        notes.append(
+            "The ops were not measured, because statistics were given without data: an op that "
+            "int8 harms went unnoticed. Give data too, or compare the model with its original."
+        )
+    if store is not None and store.is_random:
+        notes.append(
+            "Calibrated on random data: the accuracy of this model means nothing. Use it to try "
+            "out a build, and calibrate on real data before you deploy."
+        )
+    return Report(
+        onnxq_version=onnxq.__version__,
+        model=str(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__,
+        target=plan.target.name,
+        recipe=plan.recipe.model_dump(mode="json"),
+        calibration=None if store is None else store.summary(),
+        decisions=decisions,
+        weight_bytes={"before": before, "after": after},
+        output_sqnr_db=_json_number(measured.output_sqnr),
+        warnings=notes,
+    )
+
+
+def _decision(
+    op: PlannedOp, plan: QuantPlan, store: CalibStore | None, measured: Measured
+) -> Decision:
+    numbers = {"weight": str(op.weight), **_numbers(op.node, measured)}
+    if op.activation is not None and store is not None:
+        source = plan.inputs[op.node]
+        numbers["input"] = str(op.activation)
+        numbers["input_scale"] = float(store.params(source, op.activation).scale)
+    return Decision(
+        op.node,
+        op.op_type,
+        op.precision,
+        f"{op.scheme} for {plan.target.name}, {op.algorithm}",
+        numbers,
+    )
+
+
+def _numbers(node: str, measured: Measured) -> dict[str, float | int | str]:
+    found = {
+        "sqnr_db": _json_number(measured.sqnr.get(node)),
+        "equalized_alpha": measured.alphas.get(node),
+    }
+    return {name: number for name, number in found.items() if number is not None}
+
+
+def _json_number(found: float | None) -> float | str | None:
+    if found is None or math.isfinite(found):
+        return None if found is None else round(found, 2)
+    return str(found)  # JSON has no infinity
+
+
+def write_metadata(model: ir.Model, report: Report) -> None:
+    """Write into the model what `onnxq inspect` tells of it."""
+    model.metadata_props[f"{METADATA}.version"] = report.onnxq_version
+    model.metadata_props[f"{METADATA}.target"] = report.target
+    model.metadata_props[f"{METADATA}.recipe"] = json.dumps(report.recipe)
+    decisions = {decision.node: decision for decision in report.decisions}
+    for node in model.graph.all_nodes():
+        decision = decisions.get((node.name or "").removesuffix("_MatMulNBits"))
+        if decision is None or (decision.action == "float" and decision.op_type not in CANDIDATES):
+            continue
+        why = f": {decision.reason}" if decision.action == "float" else ""
+        node.metadata_props[METADATA] = f"{decision.action}{why}"
