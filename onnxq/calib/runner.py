@@ -92,8 +92,8 @@ def calibrate(
             arrays.reverse()
             for name in names:
                 array = sample.feed[name] if name in inputs else arrays.pop()
-                _require_finite(array, name, sample.label)
                 states[name] = _observe(observer, states[name], array, tensors[name], name)
+                _require_finite(states[name], name, sample.label)
             seen += 1
             advance()
             if checkpoint is not None and time.monotonic() - saved > _CHECKPOINT_SECONDS:
@@ -154,10 +154,8 @@ def _refuse_others_than_floats(session: ort.InferenceSession, names: Sequence[st
             )
 
 
-def _require_finite(array: Array, name: str, label: str) -> None:
-    with np.errstate(over="ignore", invalid="ignore"):
-        suspicious = not np.isfinite(array.sum())  # one fast pass; a sum may also just overflow
-    if suspicious and not np.isfinite(array).all():
+def _require_finite(state: State, name: str, label: str) -> None:
+    if not all(np.isfinite(array).all() for array in state.values()):
         raise DataError(
             f"Tensor '{name}' holds NaN or infinity for {label}.",
             "Check the data; if the float model itself overflows there, leave the op in float.",

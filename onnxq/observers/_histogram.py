@@ -50,10 +50,10 @@ class Histogram(ABC):
             return state
         seen = {**_RANGES.update(_RANGES.init(), array)}
         largest = float(max(-seen["min"].min(), seen["max"].max()))
+        if not np.isfinite(largest):
+            return {**state, **seen}
         exponent = max(int(np.frexp(largest)[1]), _LEAST) if largest else _LEAST
-        bins = np.floor(np.ldexp(array.astype(np.float64).ravel(), _BITS - exponent))
-        index = np.clip(bins.astype(np.int64) + SIDE, 0, 2 * SIDE - 1)
-        seen["counts"] = np.bincount(index, minlength=2 * SIDE).astype(np.int64)
+        seen["counts"] = _count(array, _BITS - exponent)
         seen["exponent"] = np.array(exponent, np.int64)
         return self.merge(state, seen)
 
@@ -107,6 +107,16 @@ def width(state: State) -> float:
 def magnitudes(counts: Array) -> Array:
     """Counts of absolute values: int64 [2048]."""
     return np.asarray(counts[SIDE:] + counts[:SIDE][::-1])
+
+
+def _count(array: Array, exponent: int) -> Array:
+    """Counts of `array` * 2^exponent, which lies between -2048 and 2048, by its integer part."""
+    # float32 is exact where it makes values larger; smaller ones could vanish.
+    exact = np.float32 if array.dtype == np.float32 and 0 <= exponent < 100 else np.float64
+    scaled = np.multiply(array, exact(2.0**exponent), dtype=exact)
+    np.floor(scaled, out=scaled)
+    scaled += SIDE
+    return np.bincount(scaled.ravel().astype(np.int64), minlength=2 * SIDE)
 
 
 def _coarser(counts: Array, steps: int) -> Array:

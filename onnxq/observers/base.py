@@ -37,7 +37,9 @@ class Observer(Protocol):
         ...
 
     def update(self, state: State, array: Array) -> State:
-        """The state after seeing `array`: real finite values [channels, ...], even empty.
+        """The state after seeing `array`: real values [channels, ...], even empty.
+
+        A value that is not finite shows in the state as one.
 
         Raises:
             DataError: Another number of channels than before.
