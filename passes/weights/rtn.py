@@ -13,7 +13,8 @@ all zero get scale 1.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -23,12 +24,17 @@ from onnxq.types import Array, PerAxis, PerBlock, PerTensor, QParams, QTensor, Q
 _TILE_BYTES = 32 << 20  # of float32 worked on at a time
 
 
-def quantize(weight: Array, spec: QuantSpec) -> QTensor:
+Refine: TypeAlias = Callable[[Array, Array, Array, QuantSpec], Array]
+
+
+def quantize(weight: Array, spec: QuantSpec, refine: Refine | None = None) -> QTensor:
     """Quantize `weight` to the nearest codes.
 
     Args:
         weight: Finite floats of any float dtype and shape, a scalar excepted.
         spec: Format and granularity.
+        refine: Gives a better scale than that of the range, from elements [outer, shared, inner]
+            (those along `shared` have one scale), scale and zero point [outer, 1, inner].
 
     Returns:
         Codes in the shape of `weight`. A block at the end of the axis may be shorter.
@@ -40,7 +46,9 @@ def quantize(weight: Array, spec: QuantSpec) -> QTensor:
     for rows, scale_rows in _tiles(weight, spec):
         grouped = _group(np.asarray(weight[rows], np.float32), spec)
         tile_scale, tile_zero = _params(grouped, spec)
-        coded = _encode(grouped, tile_scale, tile_zero, spec)
+        if refine is not None:
+            tile_scale = refine(grouped, tile_scale, tile_zero, spec)
+        coded = encode(grouped, tile_scale, tile_zero, spec)
         codes[rows] = _ungroup(coded, weight[rows].shape, spec)
         scale[scale_rows] = tile_scale.reshape(scale[scale_rows].shape)
         zero_point[scale_rows] = tile_zero.reshape(scale[scale_rows].shape)
@@ -124,7 +132,8 @@ def _params(grouped: Array, spec: QuantSpec) -> tuple[Array, Array]:
     return scale, zero.astype(codes.carrier)
 
 
-def _encode(grouped: Array, scale: Array, zero: Array, spec: QuantSpec) -> Array:
+def encode(grouped: Array, scale: Array, zero: Array, spec: QuantSpec) -> Array:
+    """The nearest codes."""
     codes = formats.get(spec.format)
     lowest, highest = codes.qmin, codes.qmax
     if spec.symmetric:
