@@ -160,17 +160,17 @@ def _run_worker(target: Target, model: Path, folder: Path, shapes: Mapping[str, 
         "profiles": {name: profile.all() for name, profile in shapes.items()},
     }
     command = [sys.executable, "-m", "onnxq.engines.worker"]
+    # In a file, not through a pipe: a worker that dies before it reads breaks no pipe.
+    (folder / "job").write_text(json.dumps(job), encoding="utf-8")
     with (
+        (folder / "job").open(encoding="utf-8") as stdin,
         (folder / "stderr").open("w+", encoding="utf-8") as stderr,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
+            command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, text=True
         ) as worker,
     ):
-        assert worker.stdin is not None
         assert worker.stdout is not None
         try:
-            worker.stdin.write(json.dumps(job))
-            worker.stdin.close()
             last = _follow(worker.stdout)
         except BaseException:
             worker.kill()
