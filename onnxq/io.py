@@ -12,7 +12,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -21,6 +21,7 @@ import onnx_ir as ir
 
 from onnxq.errors import ModelError, OnnxqError, OutputError
 from onnxq.onnxfile import Layout, stored_bytes, write_model, write_outline
+from onnxq.weightfile import WeightInFile, read_outline
 
 if TYPE_CHECKING:
     import onnx
@@ -165,15 +166,13 @@ def _check(
 
 
 def _load_file(path: Path) -> ir.Model:
-    import onnx  # noqa: PLC0415
-
     if path.is_dir():
         raise ModelError(f"'{path}' is a folder.", "Name the .onnx file in it.")
     if not path.is_file():
         raise ModelError(f"There is no file '{path}'.", "Check the path.")
     path = path.absolute()
     try:
-        proto = onnx.load(str(path), format="protobuf", load_external_data=False)
+        proto, places = read_outline(path)
     except OSError as failure:
         raise ModelError(f"'{path}' cannot be read: {failure.strerror}.") from failure
     except Exception as failure:  # protobuf has several decode errors, of no common base
@@ -182,6 +181,7 @@ def _load_file(path: Path) -> ir.Model:
             "Export or copy it again.",
         ) from failure
     model = _from_proto(proto, str(path))
+    _place(model, path, proto, places)
     ir.external_data.set_base_dir(model.graph, str(path.parent))
     for tensor in _external_tensors(model):
         _check_external(tensor, path)
@@ -208,11 +208,28 @@ def _from_proto(proto: onnx.ModelProto, name: str = "the model") -> ir.Model:
     return model
 
 
+def _place(
+    model: ir.Model, path: Path, proto: onnx.ModelProto, places: Mapping[str, tuple[int, int]]
+) -> None:
+    """Let the weights that were not read be read from the file when they are needed."""
+    for tensor in proto.graph.initializer:
+        if tensor.name in places:
+            offset, size = places[tensor.name]
+            weight = WeightInFile(path.resolve(), offset, tensor)
+            _require_size(weight, size, str(path))
+            model.graph.initializers[tensor.name].const_value = weight
+
+
 def _check_size(tensor: ir.serde.TensorProtoTensor, model: str) -> None:
     proto = tensor.raw
-    if proto.HasField("raw_data") and len(proto.raw_data) != tensor.nbytes:
+    if proto.HasField("raw_data"):
+        _require_size(tensor, len(proto.raw_data), model)
+
+
+def _require_size(tensor: ir.TensorProtocol, size: int, model: str) -> None:
+    if size != tensor.nbytes:
         raise ModelError(
-            f"The weight '{tensor.name}' of '{model}' holds {len(proto.raw_data)} bytes; its shape "
+            f"The weight '{tensor.name}' of '{model}' holds {size} bytes; its shape "
             f"{tensor.shape} of {tensor.dtype.name.lower()} takes {tensor.nbytes}.",
             "The file is damaged: export or copy it again.",
         )

@@ -23,7 +23,7 @@ _ALIGNMENT = 64  # of weights in a data file: what vector loads want
 
 # Field numbers of onnx.proto, as the tag of a length-delimited field.
 _MODEL_GRAPH = bytes([7 << 3 | 2])
-_GRAPH_INITIALIZER = bytes([5 << 3 | 2])
+GRAPH_INITIALIZER = bytes([5 << 3 | 2])
 _TENSOR_RAW_DATA = bytes([9 << 3 | 2])
 
 
@@ -64,7 +64,7 @@ def write_outline(model: ir.Model, whole: Path, outline: Path) -> None:
         start = end - tensor.nbytes
         header = _without_data(proto).SerializeToString()
         size = _tensor_size(header, tensor)
-        end -= size + len(_field(_GRAPH_INITIALIZER, size))
+        end -= size + len(field_header(GRAPH_INITIALIZER, size))
         for entry in proto.external_data:
             if entry.key == "offset":
                 entry.value = str(start)
@@ -87,11 +87,11 @@ def _write_inside(
     with path.open("wb") as file:
         file.write(skeleton.SerializeToString())
         sizes = [_tensor_size(header, tensor) for header, tensor in fields]
-        total = len(head) + sum(len(_field(_GRAPH_INITIALIZER, size)) + size for size in sizes)
-        file.write(_field(_MODEL_GRAPH, total) + head)
+        total = len(head) + sum(len(field_header(GRAPH_INITIALIZER, size)) + size for size in sizes)
+        file.write(field_header(_MODEL_GRAPH, total) + head)
         for (header, tensor), size in zip(fields, sizes, strict=True):
-            file.write(_field(_GRAPH_INITIALIZER, size) + header)
-            file.write(_field(_TENSOR_RAW_DATA, tensor.nbytes))
+            file.write(field_header(GRAPH_INITIALIZER, size) + header)
+            file.write(field_header(_TENSOR_RAW_DATA, tensor.nbytes))
             _write_tensor(tensor, file, on_weight)
 
 
@@ -129,10 +129,11 @@ def _without_data(proto: onnx.TensorProto) -> onnx.TensorProto:
 
 
 def _tensor_size(header: bytes, tensor: ir.TensorProtocol) -> int:
-    return len(header) + len(_field(_TENSOR_RAW_DATA, tensor.nbytes)) + tensor.nbytes
+    return len(header) + len(field_header(_TENSOR_RAW_DATA, tensor.nbytes)) + tensor.nbytes
 
 
-def _field(tag: bytes, size: int) -> bytes:
+def field_header(tag: bytes, size: int) -> bytes:
+    """What stands before the `size` bytes of a field."""
     varint = bytearray()
     while size > 0x7F:
         varint.append(size & 0x7F | 0x80)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,14 @@ import onnx_ir as ir
 from onnxq.errors import DataError, MissingPackageError, ModelError, OnnxqError, OutputError
 from onnxq.onnxfile import stored_bytes
 from onnxq.types import Array
+from onnxq.weightfile import refer_to_files
 
 if TYPE_CHECKING:
     import onnxruntime as ort  # type: ignore[import-untyped]
 
 _EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _PROTOBUF_SAFE_BYTES = 1_500_000_000  # a protobuf ends at 2 GiB, and the graph needs room too
+_FOLDER = "session.model_external_initializers_file_folder_path"
 _FATAL_ONLY = 4  # errors are raised as exceptions; they need not be printed as well
 
 
@@ -36,9 +39,8 @@ def session(
     """Load `model` into ONNX Runtime.
 
     Args:
-        model: A model, or the path of one. A path costs the least memory for a big model; a model
-            in memory with more than 1.5 GB of weights, or with weights in external files, passes
-            through a temporary folder.
+        model: A model, or the path of one. Weights that are in files stay there; more than 1.5 GB
+            of weights in memory, or weights in several folders, pass through a temporary folder.
         provider: The execution provider. "cuda" leaves to the CPU the ops that it has no kernel
             for.
         optimize: Whether ONNX Runtime may fuse ops and copy weights into layouts of its own.
@@ -71,19 +73,16 @@ def session(
 
     if not isinstance(model, ir.Model):
         loaded = load(str(Path(model)))
-    elif _fits_in_a_protobuf(model):
-        loaded = load(ir.to_proto(model).SerializeToString())
     else:
-        with tempfile.TemporaryDirectory(prefix="onnxq-", ignore_cleanup_errors=True) as folder:
-            path = Path(folder, "model.onnx")
-            try:
-                ir.save(model, path, external_data="model.onnx.data")
-            except OSError as failure:
-                raise OutputError(
-                    f"The weights cannot be written to the temporary folder {folder}: {failure}.",
-                    "Set TMPDIR to a folder on a larger disk.",
-                ) from failure
-            loaded = load(str(path))
+        model = refer_to_files(model)
+        folders = _folders(model)
+        if len(folders) <= 1 and _bytes_in_memory(model) <= _PROTOBUF_SAFE_BYTES:
+            # The weights in files are mapped into memory, not copied.
+            options.add_session_config_entry(_FOLDER, next(iter(folders), ""))
+            loaded = load(ir.to_proto(model).SerializeToString())
+        else:
+            with _copied(model) as path:
+                loaded = load(str(path))
     if loaded.get_providers()[0] != providers[0]:
         raise OnnxqError(
             f"ONNX Runtime did not start {providers[0]}; it fell back to "
@@ -144,11 +143,33 @@ def _providers(runtime: Any, provider: str) -> list[str]:  # noqa: ANN401
     return [first] if first == cpu else [first, cpu]
 
 
-def _fits_in_a_protobuf(model: ir.Model) -> bool:
+def _external(model: ir.Model) -> Iterator[ir.ExternalTensor]:
     weights = (value.const_value for g in model.graphs() for value in g.initializers.values())
-    if any(isinstance(weight, ir.ExternalTensor) for weight in weights):
-        return False
-    return stored_bytes(model) <= _PROTOBUF_SAFE_BYTES
+    return (weight for weight in weights if isinstance(weight, ir.ExternalTensor))
+
+
+def _folders(model: ir.Model) -> set[str]:
+    """The folders that the weights in files are named from."""
+    return {os.path.abspath(weight.base_dir) for weight in _external(model)}
+
+
+def _bytes_in_memory(model: ir.Model) -> int:
+    return stored_bytes(model) - sum(weight.nbytes for weight in _external(model))
+
+
+@contextmanager
+def _copied(model: ir.Model) -> Iterator[Path]:
+    """The path of a temporary copy."""
+    with tempfile.TemporaryDirectory(prefix="onnxq-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder, "model.onnx")
+        try:
+            ir.save(model, path, external_data="model.onnx.data")
+        except OSError as failure:
+            raise OutputError(
+                f"The weights cannot be written to the temporary folder {folder}: {failure}.",
+                "Set TMPDIR to a folder on a larger disk.",
+            ) from failure
+        yield path
 
 
 def _one_line(failure: Exception) -> str:

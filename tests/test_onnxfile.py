@@ -153,7 +153,7 @@ def test_bytes_stored():
 def test_field_numbers_are_those_of_onnx():
     numbers = {
         onnxfile._MODEL_GRAPH: onnx.ModelProto.DESCRIPTOR.fields_by_name["graph"],
-        onnxfile._GRAPH_INITIALIZER: onnx.GraphProto.DESCRIPTOR.fields_by_name["initializer"],
+        onnxfile.GRAPH_INITIALIZER: onnx.GraphProto.DESCRIPTOR.fields_by_name["initializer"],
         onnxfile._TENSOR_RAW_DATA: onnx.TensorProto.DESCRIPTOR.fields_by_name["raw_data"],
     }
     for tag, field in numbers.items():

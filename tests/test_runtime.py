@@ -8,8 +8,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from onnxq import runtime
+from onnxq import io, runtime
 from onnxq.errors import DataError, MissingPackageError, ModelError, OnnxqError
+from onnxq.weightfile import WeightInFile
 
 TEXT = """
 <ir_version: 10, opset_import: ["" : 17]>
@@ -36,23 +37,68 @@ def test_models_and_paths(model, tmp_path, flags):
     assert result(runtime.session(str(tmp_path / "m.onnx"), **flags)) == [1, 2]
 
 
-def test_external_weights_pass_through_a_temporary_folder(model, tmp_path, monkeypatch):
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The models that passed through a temporary folder, of which nothing is left."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    made = []
+    real = runtime._copied
+    monkeypatch.setattr(runtime, "_copied", lambda model: made.append(model) or real(model))
+    yield made
+    assert list(folder.iterdir()) == []
+
+
+def test_weights_in_files_stay_there(model, tmp_path, temporary):
     path = tmp_path / "m.onnx"
     ir.save(model, path, external_data="m.data", size_threshold_bytes=0)
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     loaded = ir.load(path)
     assert isinstance(loaded.graph.initializers["w"].const_value, ir.ExternalTensor)
     assert result(runtime.session(loaded)) == [1, 2]
-    assert list((tmp_path / "tmp").iterdir()) == []
     assert result(runtime.session(path)) == [1, 2]
+    assert temporary == []
 
 
-def test_big_models_pass_through_a_temporary_folder(model, monkeypatch):
+def test_weights_in_the_model_file_stay_there(tmp_path, temporary, monkeypatch):
+    weight = np.arange(2048, dtype=np.float32)
+    model = ir.from_onnx_text(TEXT.replace("2]", "2048]").replace("{1.0, 2.0}", "{0.0}"))
+    model.graph.initializers["w"].const_value = ir.Tensor(weight, name="w")
+    ir.save(model, tmp_path / "m.onnx")
+    loaded = io.load(tmp_path / "m.onnx")
+    monkeypatch.chdir("/")
+    session = runtime.session(loaded)
+    (y,) = runtime.run(session, ["y"], {"x": np.zeros((1, 2048), np.float32)}, "a feed")
+    np.testing.assert_array_equal(y[0], weight)
+    assert isinstance(loaded.graph.initializers["w"].const_value, WeightInFile)
+    assert temporary == []
+
+
+def test_weights_in_several_folders_pass_through_a_temporary_one(tmp_path, temporary):
+    model = ir.from_onnx_text(
+        TEXT.replace(" Add(x, w)", " Add(v, w)").replace("}>", "}, float[2] v = {0.0, 0.0}>")
+    )
+    for name in ("v", "w"):
+        (tmp_path / name).mkdir()
+        np.array([3, 4], "<f4").tofile(tmp_path / name / "data")
+        model.graph.initializers[name].const_value = ir.ExternalTensor(
+            "data",
+            0,
+            8,
+            ir.DataType.FLOAT,
+            shape=ir.Shape([2]),
+            name=name,
+            base_dir=tmp_path / name,
+        )
+    assert runtime.session(model).run(None, {"x": X})[0].tolist() == [6, 8]
+    assert len(temporary) == 1
+
+
+def test_big_models_pass_through_a_temporary_folder(model, monkeypatch, temporary):
     monkeypatch.setattr(runtime, "_PROTOBUF_SAFE_BYTES", 4)
     model.graph.initializers["w"].const_value = ir.Tensor(np.array([3, 4], np.float32), name="w")
-    monkeypatch.setattr(ir, "to_proto", None)
     assert result(runtime.session(model)) == [3, 4]
+    assert len(temporary) == 1
 
 
 def test_refused_models(model, tmp_path):
