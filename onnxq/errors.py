@@ -55,3 +55,7 @@ class FallbackError(EngineError):
     """An engine was built, but ops planned in low precision run in float in it."""
 
     exit_code = 3
+
+
+class NotFiniteError(ValueError):
+    """An array holds NaN or infinity; whoever knows its name says which."""

@@ -9,7 +9,7 @@ with one scale and zero point per tensor, per index of one axis, or per block al
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,7 @@ class PerBlock:
 
 
 Granularity: TypeAlias = PerTensor | PerAxis | PerBlock
+ScaleType: TypeAlias = Literal["float32", "float16", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,25 @@ class QuantSpec:
         granularity: Which elements share a scale.
         symmetric: Whether real zero sits at the middle of the format's range (code 0 of a signed
             format, 2^(bits-1) of an unsigned one), so that no zero point needs storing.
+        float_zero_point: Whether zero points lie between codes too; of asymmetric weights only.
+        scale_dtype: The float type that scales and float zero points are stored in. They are
+            rounded to it before codes are chosen.
     """
 
     format: str
     granularity: Granularity = PerTensor()
     symmetric: bool = True
+    float_zero_point: bool = False
+    scale_dtype: ScaleType = "float32"
+
+    def __post_init__(self) -> None:
+        if self.float_zero_point and self.symmetric:
+            raise ValueError("a symmetric quantization has no zero point to be float")
 
     def __str__(self) -> str:
         kind = "symmetric" if self.symmetric else "asymmetric"
+        if self.float_zero_point:
+            kind += " (float zero points)"
         return f"{self.format} {kind} {self.granularity}"
 
 
@@ -78,7 +90,8 @@ class QParams:
 
     Attributes:
         scale: float32, positive, shaped as the granularity says.
-        zero_point: Integer codes of the shape of `scale`; all zero for symmetric signed formats.
+        zero_point: Codes of the shape of `scale`; all zero for symmetric signed formats. Integers,
+            or float32 if the spec says so.
     """
 
     scale: NDArray[np.float32]

@@ -3,6 +3,8 @@
 The name of an algorithm is the name of its module, which defines
 
     ALGORITHM(weight: Array, spec: QuantSpec) -> QTensor
+
+It raises `onnxq.errors.NotFiniteError` if the weight holds NaN or infinity.
 """
 
 from collections.abc import Callable

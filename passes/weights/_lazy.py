@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import onnx_ir as ir
 
-from onnxq.errors import ModelError
+from onnxq.errors import ModelError, NotFiniteError
 from onnxq.passes.weights import WeightAlgorithm
 from onnxq.types import Array, QTensor, QuantSpec
 
@@ -60,20 +59,13 @@ class LazyWeight:
         return quantized
 
     def _quantize(self) -> QTensor:
-        weight = self.source.numpy()
-        if not _all_finite(weight):
+        try:
+            return self._algorithm(self.source.numpy(), self.spec)
+        except NotFiniteError as failure:
             raise ModelError(
                 f"The weight '{self.source.name}' holds NaN or infinity.",
                 "Repair the model, or keep the nodes that read it in float with --exclude.",
-            )
-        quantized = self._algorithm(weight, self.spec)
-        del weight
-        if isinstance(self.source, ir.ExternalTensor):
-            self.source.release()
-        return quantized
-
-
-def _all_finite(weight: Array) -> bool:
-    # Row by row: a mask of a large weight would take a quarter of it again.
-    rows = weight if weight.ndim > 1 else weight.reshape(1, -1)
-    return all(bool(np.isfinite(row).all()) for row in rows)
+            ) from failure
+        finally:
+            if isinstance(self.source, ir.ExternalTensor):
+                self.source.release()

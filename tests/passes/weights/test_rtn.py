@@ -3,13 +3,14 @@
 import ml_dtypes
 import numpy as np
 import pytest
+from grids import dequantized, expanded
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from onnxq import formats
 from onnxq.errors import RecipeError
-from onnxq.passes.weights import get, rtn
+from onnxq.passes.weights import _blocks, get, rtn
 from onnxq.types import PerAxis, PerBlock, PerTensor, QuantSpec
 
 MATRICES = hnp.arrays(
@@ -29,26 +30,6 @@ SPECS = [
     QuantSpec("uint4", PerBlock(0, 4), symmetric=False),
     QuantSpec("uint4", PerBlock(1, 16), symmetric=False),
 ]
-
-
-def expanded(params, shape, granularity):
-    """A scale or zero point, repeated to `shape`."""
-    match granularity:
-        case PerTensor():
-            return np.broadcast_to(params, shape)
-        case PerAxis(axis):
-            along = [-1 if i == axis else 1 for i in range(len(shape))]
-            return np.broadcast_to(params.reshape(along), shape)
-        case PerBlock(axis, size):
-            repeated = np.repeat(params, size, axis)
-            return repeated[tuple(slice(0, n) for n in shape)]
-
-
-def dequantized(quantized):
-    shape, granularity = quantized.codes.shape, quantized.spec.granularity
-    zero = expanded(quantized.params.zero_point, shape, granularity).astype(np.float64)
-    scale = expanded(quantized.params.scale, shape, granularity).astype(np.float64)
-    return (quantized.codes - zero) * scale
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
@@ -101,7 +82,7 @@ def test_blocks_are_those_of_a_plain_reference(spec, weight):
 def test_tiles_do_not_show(spec, monkeypatch):
     weight = np.random.default_rng(0).normal(size=(37, 11, 3)).astype(np.float32)
     whole = rtn.quantize(weight, spec)
-    monkeypatch.setattr(rtn, "_TILE_BYTES", 600)
+    monkeypatch.setattr(_blocks, "_PANEL", 96)
     tiled = rtn.quantize(weight, spec)
     np.testing.assert_array_equal(tiled.codes, whole.codes)
     np.testing.assert_array_equal(tiled.params.scale, whole.params.scale)

@@ -1,0 +1,126 @@
+"""The grid of least weighted squared error.
+
+Each of several scales around that of the range gives codes; for those codes, the best grid is a
+regression, which tells its error too; the best is repeated from its own codes. (llama.cpp's
+make_qkx2_quants and make_qx_quants, with the error of the zero point as it is stored.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxq.kernels import grids, regression
+from onnxq.kernels._compile import SEARCH, kernel
+
+_SCALES = 12
+_LEAST, _STEP = np.float32(0.70), np.float32(0.035)  # of the range's scale: 0.70 to 1.085
+_REPEATS = 4  # from the best so far
+
+
+@kernel()
+def _sum_codes(x, weights, inverse, zero, lowest, highest, sums):
+    for i in range(3):
+        for l in range(inverse.size):
+            sums[i, l] = np.float32(0)
+    for r in range(x.shape[0]):
+        for l in range(inverse.size):
+            v, w = x[r, l], weights[r, l]
+            c = np.rint(v * inverse[l] + zero[l])
+            c = c if c > lowest else lowest
+            c = c if c < highest else highest
+            wc = w * c
+            sums[0, l] += wc
+            sums[1, l] += wc * c
+            sums[2, l] += wc * v
+
+
+@kernel()
+def _error(x, weights, scale, zero, lowest, highest, error):
+    for r in range(x.shape[0]):
+        for l in range(scale.size):
+            v = x[r, l]
+            c = np.rint(v / scale[l] + zero[l])
+            c = c if c > lowest else lowest
+            c = c if c < highest else highest
+            d = (c - zero[l]) * scale[l] - v
+            error[l] += weights[r, l] * d * d
+
+
+@kernel()
+def _keep_better(x, weights, scale, zero, other_scale, other_zero, lowest, highest):
+    """Take the other grid where its true error is no greater: sums lose digits to cancellation."""
+    lanes = scale.size
+    found, other = np.zeros(lanes, np.float32), np.zeros(lanes, np.float32)
+    _error(x, weights, scale, zero, lowest, highest, found)
+    _error(x, weights, other_scale, other_zero, lowest, highest, other)
+    for l in range(lanes):
+        keep = found[l] < other[l]
+        scale[l] = scale[l] if keep else other_scale[l]
+        zero[l] = zero[l] if keep else other_zero[l]
+
+
+@kernel()
+def fit(x, weights, scale, zero, lowest, highest, moves, rounds):
+    """Find `scale` and `zero` [lanes] of one block `x` [size, lanes]."""
+    size, lanes = x.shape
+    low, high = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
+    first_scale, first_zero = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
+    grids.bounds(x, low, high)
+    for l in range(lanes):
+        first_scale[l], first_zero[l] = grids.covering(
+            low[l], high[l], lowest, highest, moves, rounds
+        )
+        scale[l], zero[l] = first_scale[l], first_zero[l]
+    sums = np.empty((5, lanes), np.float32)  # of w, w x, w c, w c c, w c x
+    sums[:2] = 0
+    for r in range(size):
+        for l in range(lanes):
+            sums[0, l] += weights[r, l]
+            sums[1, l] += weights[r, l] * x[r, l]
+    gain = np.zeros(lanes, np.float32)
+    inverse = np.empty(lanes, np.float32)
+    tried = np.empty(lanes, np.float32)
+    for step in range(_SCALES + _REPEATS):
+        for l in range(lanes):
+            wider = first_scale[l] * (_LEAST + np.float32(step) * _STEP)
+            inverse[l] = np.float32(1) / (wider if step < _SCALES else scale[l])
+            tried[l] = first_zero[l] if step < _SCALES else zero[l]
+        _sum_codes(x, weights, inverse, tried, lowest, highest, sums[2:])
+        for l in range(lanes):
+            s, z, g = regression.solve(sums[:, l], tried[l], lowest, highest, moves, rounds)
+            better = g > gain[l] and s > grids.TINY
+            gain[l] = g if better else gain[l]
+            scale[l] = s if better else scale[l]
+            zero[l] = z if better else zero[l]
+    _keep_better(x, weights, scale, zero, first_scale, first_zero, lowest, highest)
+
+
+@kernel(SEARCH)
+def plain(x, importance, scale, zero, lowest, highest, moves, rounds):
+    """An error counts as much as the importance of its row."""
+    weights = np.empty(x.shape[1:], np.float32)
+    for b in range(x.shape[0]):
+        for r in range(x.shape[1]):
+            for l in range(x.shape[2]):
+                weights[r, l] = importance[b, r]
+        fit(x[b], weights, scale[b], zero[b], lowest, highest, moves, rounds)
+
+
+@kernel(SEARCH)
+def by_magnitude(x, importance, scale, zero, lowest, highest, moves, rounds):
+    """As `plain`, and more for large elements: times rms + |x|, or x^2 without a zero point."""
+    weights = np.empty(x.shape[1:], np.float32)
+    rms = np.empty(x.shape[2], np.float32)
+    for b in range(x.shape[0]):
+        rms[:] = 0
+        for r in range(x.shape[1]):
+            for l in range(x.shape[2]):
+                rms[l] += x[b, r, l] * x[b, r, l]
+        for l in range(x.shape[2]):
+            rms[l] = np.sqrt(rms[l] / np.float32(x.shape[1]))
+        for r in range(x.shape[1]):
+            w = importance[b, r]
+            for l in range(x.shape[2]):
+                v = x[b, r, l]
+                weights[r, l] = w * (rms[l] + abs(v)) if moves else w * v * v
+        fit(x[b], weights, scale[b], zero[b], lowest, highest, moves, rounds)

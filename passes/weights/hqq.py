@@ -1,0 +1,20 @@
+"""Half-quadratic quantization: the grid of least lp error, p = 0.7.
+
+Large elements may be clipped if that serves the many small ones. See
+`onnxq.kernels.half_quadratic`. It gains most with float zero points.
+"""
+
+from __future__ import annotations
+
+from onnxq.passes.weights import _blocks
+from onnxq.types import Array, QTensor, QuantSpec
+
+
+def quantize(weight: Array, spec: QuantSpec, importance: Array | None = None) -> QTensor:
+    """See `onnxq.passes.weights._blocks.quantize`."""
+    from onnxq.kernels import half_quadratic  # noqa: PLC0415
+
+    return _blocks.quantize(weight, spec, half_quadratic.search, importance)
+
+
+ALGORITHM = quantize
