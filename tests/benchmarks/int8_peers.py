@@ -35,7 +35,7 @@ from cases import CASES, ONNXQ, TOOLS, command
 def main():
     given = _arguments()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = given.results or Path(temporary)
+        folder = (given.results or Path(temporary)).absolute()
         _warm_up(folder, given)
         found = {name: _compare(name, folder / name, given) for name in given.models}
     noise = {name: CASES[name].noise for name in found}
@@ -124,11 +124,12 @@ def _float(name, judge):
 
 
 def _measure(tool, name, feeds, made, given):
-    what = command(tool, given.peers_venv / "bin/python", models.path(name), feeds, made)
+    what = command(tool, given.peers_venv.absolute() / "bin/python", models.path(name), feeds, made)
     measured = made.with_suffix(".measured")
     limits = [str(given.seconds), str(given.megabytes)]
-    measure = Path(__file__).with_name("measure.py")
-    subprocess.run([sys.executable, measure, measured, *limits, *what], check=True)
+    measure = Path(__file__).resolve().with_name("measure.py")
+    with tempfile.TemporaryDirectory() as aside:  # some leave files in the working folder
+        subprocess.run([sys.executable, measure, measured, *limits, *what], check=True, cwd=aside)
     result = json.loads(measured.read_text())
     if result["status"] == "ok":
         result["file_mb"] = made.stat().st_size / 1e6

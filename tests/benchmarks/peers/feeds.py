@@ -45,13 +45,13 @@ class Reader:
 
 
 def by_hand(model):
-    """The model as they take it best: opset 13 or later, no Constant nodes but initializers."""
+    """The model as they take it best: opset 13 or later, arrays not in Constant nodes."""
     if next(each.version for each in model.opset_import if not each.domain) < 13:
         model = onnx.version_converter.convert_version(model, 13)
     kept = []
     for node in model.graph.node:
         value = next((a.t for a in node.attribute if a.name == "value"), None)
-        if node.op_type == "Constant" and value is not None:
+        if node.op_type == "Constant" and value is not None and value.dims:
             value.name = node.output[0]
             model.graph.initializer.append(value)
         else:

@@ -1,7 +1,7 @@
 """onnxruntime.quantization: python ort.py MODEL FEEDS OUTPUT SETTING.
 
 Settings: minmax, entropy, percentile are its calibrators in its defaults; `hand` is what is known
-to work best: minmax, Conv and MatMul only, a scale per channel.
+to work best: minmax, Conv and MatMul only, a scale per channel, a later opset.
 
 Its preprocessing is run first, as its documentation asks for; where its symbolic shape inference
 fails, without that. The histogram calibrators stack the
@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import feeds
+import onnx
 import onnxruntime
 from onnxruntime.quantization import CalibrationMethod, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -30,6 +31,10 @@ def main(model, folder, output, setting):
     read = feeds.padded if setting in ("entropy", "percentile") else feeds.read
     with tempfile.TemporaryDirectory() as temporary:
         prepared = Path(temporary, "prepared.onnx")
+        if setting == "hand":
+            tidy = Path(temporary, "tidy.onnx")
+            onnx.save(feeds.by_hand(onnx.load(model)), tidy)
+            model = tidy
         try:
             quant_pre_process(model, prepared)
         except Exception:
