@@ -15,6 +15,7 @@ from onnxq.calib.feeds import Sample
 from onnxq.calib.store import CalibStore
 from onnxq.equalization import equalize
 from onnxq.fidelity import op_sqnr
+from onnxq.parts import Part
 from onnxq.passes.plan import QuantPlan
 from onnxq.recovery import recover
 
@@ -26,12 +27,14 @@ class Measured:
     Attributes:
         sqnr: Of each op that was planned at first, in dB, by its name.
         alphas: How much of the activation of an op was moved into its weights, by the op's name.
-        output_sqnr: Of the worst part of the outputs, in dB.
+        parts: Of the outputs, the worst first.
+        samples: What it was measured on, in words.
     """
 
     sqnr: Mapping[str, float] = field(default_factory=dict)
     alphas: Mapping[str, float] = field(default_factory=dict)
-    output_sqnr: float | None = None
+    parts: Sequence[Part] = ()
+    samples: str = ""
 
 
 def mend(
@@ -52,11 +55,11 @@ def mend(
     equalized = equalize(model, plan, store, op_sqnr(model, plan, store.params, samples), samples)
     store, sqnr = equalized.store, equalized.sqnr
     plan = plan.again(model).leave_float(_too_noisy(sqnr, recipe.activations.min_op_sqnr))
-    output_sqnr = None
-    if recipe.recovery is not None and plan.ops:
-        recovered = recover(model, plan, store.params, sqnr, samples, recipe.recovery)
-        plan, output_sqnr = plan.leave_float(recovered.reasons), recovered.sqnr
-    return plan, store, Measured(sqnr, equalized.alphas, output_sqnr)
+    if not plan.ops:
+        return plan, store, Measured(sqnr, equalized.alphas)
+    recovered = recover(model, plan, store.params, sqnr, samples, recipe.recovery)
+    plan = plan.leave_float(recovered.reasons)
+    return plan, store, Measured(sqnr, equalized.alphas, recovered.parts)
 
 
 def _too_noisy(sqnr: Mapping[str, float], least: float | None) -> dict[str, str]:

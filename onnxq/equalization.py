@@ -54,6 +54,7 @@ def equalize(
     """
     readers = _candidates(plan, store, sqnr)
     best: dict[str, tuple[float, float, Array]] = {}
+    improved = dict(sqnr)
     for alpha in _ALPHAS if readers else ():
         strengths = {
             name: _strength(ops, plan, store, name, alpha) for name, ops in readers.items()
@@ -63,13 +64,14 @@ def equalize(
             gain = min(found[op.node] - sqnr[op.node] for op in ops)
             if gain >= max(_GAIN, best[name][0] if name in best else 0):
                 best[name] = (gain, alpha, strengths[name])
+                improved |= {op.node: found[op.node] for op in ops}
     if not best:
         return Equalization(store, dict(sqnr), {})
     chosen = {name: strength for name, (_, _, strength) in best.items()}
     Equalize(plan, chosen)(model)
     store = _rescaled(store, chosen)
     alphas = {op.node: best[name][1] for name in best for op in readers[name]}
-    return Equalization(store, op_sqnr(model, plan, store.params, samples), alphas)
+    return Equalization(store, improved, alphas)
 
 
 def _candidates(

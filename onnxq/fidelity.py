@@ -9,7 +9,7 @@ where the accuracy is lost. The mean of the output is no signal; biases restore 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -18,7 +18,8 @@ from onnxq import runtime
 from onnxq.calib.feeds import Sample
 from onnxq.passes.plan import QuantPlan
 from onnxq.passes.qdq.insert import ActivationParams
-from onnxq.passes.qdq.twins import Sums, add_twins
+from onnxq.passes.qdq.sums import Sums
+from onnxq.passes.qdq.twins import add_twins
 from onnxq.progress import progress
 
 
@@ -55,10 +56,11 @@ def op_sqnr(
             ):
                 totals[name] += float(found.sum())  # empty in a branch that was not taken
             advance()
-    return {node: min(_sqnr(each, totals) for each in several) for node, several in sums.items()}
+    return {node: min(sqnr(each, totals) for each in several) for node, several in sums.items()}
 
 
-def _sqnr(sums: Sums, totals: dict[str, float]) -> float:
+def sqnr(sums: Sums, totals: Mapping[str, float]) -> float:
+    """The SQNR in dB, from the totals of the sums over all samples."""
     noise, squares, total, elements = (totals[name] for name in sums)
     if not noise or not elements:
         return math.inf

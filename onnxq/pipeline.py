@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -111,11 +111,14 @@ def quantize(
     store, measured = None, Measured()
     if resolved.preset == "int8":
         feeds = None if calibration is None else open_feeds(calibration, own)
+        if feeds is not None and stats is None:
+            feeds = feeds.hold_out()
         store = _statistics(own, plan, feeds, stats)
         plan = plan.leave_float(_unreached(plan, store))
         _require_ops(plan)
         if feeds is not None:
             plan, store, measured = mend(own, plan, store, feeds.some())
+            measured = replace(measured, samples=feeds.about_some())
             _require_ops(plan)
         InsertQdq(plan, store.params)(own)
     LowerWeightOnly(plan)(own)

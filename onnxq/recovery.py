@@ -1,38 +1,39 @@
 """Giving accuracy back: the ops that cost the outputs most are left in float, a few of them.
 
-How much an op's error costs depends on what comes behind it, so it is tried: the ops least true to
-their originals first, each left in float if the outputs gain by it.
+The quantized model runs beside the float one. At the output y of an op, the noise is what came in
+and what the op itself adds; `fidelity` tells the latter. So the op's share in the noise of y is
 
-The outputs are judged by their worst part. Channels (slices along axis 1) whose peaks differ by an
-order of magnitude are different quantities, such as boxes in pixels beside scores from 0 to 1, and
-one of them would hide the other.
+    f = own noise / noise        with the rest, 1 - f, shared as in its input
+
+and a node that joins several values passes on the shares of each by their noise. Followed down to
+the outputs, this gives the share of every op in the noise of an output, from one inference for
+each sample and not one for each op. The ops of the largest shares are left in float until the noise
+is small enough, which is then measured.
+
+The outputs are judged by their worst part: see `onnxq.parts`.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx_ir as ir
 
 from onnxq import runtime
+from onnxq.attribution import Noise, shares
 from onnxq.calib.feeds import Sample
+from onnxq.parts import Part, Parts
 from onnxq.passes.plan import QuantPlan
-from onnxq.passes.qdq.insert import ActivationParams, InsertQdq
+from onnxq.passes.qdq.beside import put_beside
+from onnxq.passes.qdq.insert import ActivationParams
 from onnxq.progress import progress
 from onnxq.recipe import Recovery
-from onnxq.types import Array
 
-if TYPE_CHECKING:
-    import onnxruntime as ort  # type: ignore[import-untyped]
-
-_GAIN = 1.0  # dB: what an op in float must be worth
-_TRIES = 3  # for each op that may stay in float
-_NEGLIGIBLE = 1e-4  # a part whose peak is that small beside the output's has no say
+_GAIN = 1.0  # dB: what a round of ops in float must be worth
+_SHARE = 0.02  # of the noise: what an op in float must take away
+_ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ class Recovered:
 
     Attributes:
         reasons: The ops to leave in float, each with its reason.
-        sqnr: Of the worst part of the outputs with them in float, in dB.
+        parts: Of the outputs with them in float, the worst first.
     """
 
     reasons: dict[str, str]
-    sqnr: float
+    parts: list[Part]
 
 
 def recover(
@@ -54,7 +55,7 @@ def recover(
     params: ActivationParams,
     fidelity: Mapping[str, float],
     samples: Sequence[Sample],
-    limits: Recovery,
+    limits: Recovery | None,
 ) -> Recovered:
     """Find the ops to leave in float until the outputs are good enough.
 
@@ -64,77 +65,65 @@ def recover(
         params: Gives the calibrated scale and zero point of a value by its name.
         fidelity: The SQNR of every planned op, in dB.
         samples: To measure on.
-        limits: When to stop.
+        limits: When to stop; None to measure only.
     """
-    reference = runtime.session(model, memory_flat=True)
+    parts, noise = _measure(model, plan, params, samples)
     reasons: dict[str, str] = {}
-
-    def sqnr(left: Mapping[str, str]) -> float:
-        clone = model.clone()
-        InsertQdq(plan.leave_float(left).again(clone), params)(clone)
-        candidate = runtime.session(clone, memory_flat=True)
-        return _worst_part(reference, candidate, samples)
-
-    least_true = sorted(plan.ops, key=lambda op: fidelity[op.node])
+    if limits is None or not parts:
+        return Recovered(reasons, parts)
     most = min(math.ceil(limits.max_float_ops * len(plan.ops)), len(plan.ops) - 1)
-    current = sqnr(reasons)
-    with progress("Recovering accuracy", _TRIES * most) as advance:
-        for op in least_true[: _TRIES * most]:
-            if current >= limits.min_sqnr or len(reasons) >= most:
+    with progress("Recovering accuracy", _ROUNDS) as advance:
+        for _ in range(_ROUNDS):
+            worst = parts[0]
+            if worst.sqnr >= limits.min_sqnr or len(reasons) >= most:
                 break
-            without = sqnr({**reasons, op.node: ""})
-            if without >= current + _GAIN:
-                reasons[op.node] = (
-                    f"in int8 it alone costs the outputs {without - current:.1f} dB: "
-                    f"{current:.1f} dB with it, {without:.1f} dB without"
-                )
-                current = without
+            found = shares(model, fidelity, noise, worst)
+            chosen = _to_leave(found, worst.sqnr, limits.min_sqnr, most - len(reasons))
+            left = plan.leave_float(dict.fromkeys([*reasons, *chosen], ""))
+            better, noise = _measure(model, left, params, samples)
             advance()
-    return Recovered(reasons, current)
+            if not chosen or better[0].sqnr < worst.sqnr + _GAIN:
+                break
+            reasons |= {name: _reason(found[name], worst, better[0], chosen) for name in chosen}
+            parts = better
+    return Recovered(reasons, parts)
 
 
-def _worst_part(
-    reference: ort.InferenceSession, candidate: ort.InferenceSession, samples: Sequence[Sample]
-) -> float:
-    """The lowest SQNR of a part of an output, in dB."""
-    names = [value.name for value in reference.get_outputs()]
-    parts: dict[str, _Channels] = defaultdict(_Channels)
+def _reason(share: float, worst: Part, better: Part, chosen: Sequence[str]) -> str:
+    group = "it" if len(chosen) == 1 else f"the {len(chosen)} ops that cost it most"
+    return (
+        f"in int8 it makes {share:.0%} of the noise of {worst.name}: {worst.sqnr:.1f} dB with, "
+        f"{better.sqnr:.1f} dB without {group}"
+    )
+
+
+def _to_leave(found: Mapping[str, float], sqnr: float, wanted: float, most: int) -> list[str]:
+    """The fewest ops without whose noise the SQNR is as wanted, those of the largest shares."""
+    chosen: list[str] = []
+    remaining, enough = 1.0, 10 ** ((sqnr - wanted) / 10)
+    for name in sorted(found, key=lambda name: -found[name])[:most]:
+        if remaining <= enough or found[name] < _SHARE:
+            break
+        chosen.append(name)
+        remaining -= found[name]
+    return chosen
+
+
+def _measure(
+    model: ir.Model, plan: QuantPlan, params: ActivationParams, samples: Sequence[Sample]
+) -> tuple[list[Part], Noise]:
+    """The parts of the outputs of the quantized model, and the noise inside of it."""
+    clone = model.clone()
+    beside = put_beside(clone, plan.again(clone), params)
+    session = runtime.session(clone, memory_flat=True)
+    names = [output.name for output in session.get_outputs()]
+    noise, parts = Noise(beside), Parts()
     for sample in samples:
-        expected, found = (
-            runtime.run(session, names, sample.feed, sample.label)
-            for session in (reference, candidate)
+        found = dict(
+            zip(names, runtime.run(session, names, sample.feed, sample.label), strict=True)
         )
-        for name, a, b in zip(names, expected, found, strict=True):
-            if np.issubdtype(a.dtype, np.floating) and a.shape == b.shape and a.size:
-                parts[name].add(a.astype(np.float64), b.astype(np.float64))
-    return min((part.worst() for part in parts.values()), default=math.inf)
-
-
-class _Channels:
-    """Sums over each channel of one output."""
-
-    def __init__(self) -> None:
-        self._signal, self._noise, self._peak = np.zeros(1), np.zeros(1), np.zeros(1)
-
-    def add(self, expected: Array, found: Array) -> None:
-        channels = expected.shape[1] if expected.ndim > 1 else 1
-        if channels != self._peak.size:
-            self._signal, self._noise, self._peak = (np.zeros(channels) for _ in range(3))
-        a, b = (
-            np.moveaxis(x, 1, 0).reshape(channels, -1) if x.ndim > 1 else x.reshape(1, -1)
-            for x in (expected, found)
+        noise.add(found)
+        parts.add(
+            {a: found[a] for a, _ in beside.outputs}, {a: found[b] for a, b in beside.outputs}
         )
-        self._signal += (a**2).sum(axis=1)
-        self._noise += ((b - a) ** 2).sum(axis=1)
-        self._peak = np.maximum(self._peak, np.abs(a).max(axis=1))
-
-    def worst(self) -> float:
-        matters = self._peak > _NEGLIGIBLE * self._peak.max()
-        decades = np.floor(np.log10(self._peak, where=matters, out=np.zeros_like(self._peak)))
-        found = [math.inf]
-        for decade in np.unique(decades[matters]):
-            part = matters & (decades == decade)
-            if self._noise[part].sum() > 0:
-                ratio = self._signal[part].sum() / self._noise[part].sum()
-                found.append(10 * math.log10(ratio))
-        return min(found)
+    return parts.all(), noise

@@ -42,8 +42,10 @@ class Report:
         calibration: Where the ranges come from: data, number of samples, observer.
         decisions: One for every node of the prepared model.
         weight_bytes: The weights' size before and after.
-        output_sqnr_db: The SQNR of the worst part of the outputs on calibration samples, in dB;
-            None where it was not measured.
+        output_sqnr_db: The SQNR of the worst part of the outputs, in dB; None where it was not
+            measured.
+        outputs: The SQNR in dB of every part of the outputs, by the part in words, the worst first.
+        measured_on: The samples that accuracy was measured on, in words.
         warnings: What the user should know before relying on the result.
     """
 
@@ -55,6 +57,8 @@ class Report:
     decisions: list[Decision]
     weight_bytes: dict[str, int]
     output_sqnr_db: float | str | None = None
+    outputs: dict[str, float | str | None] = field(default_factory=dict)
+    measured_on: str = ""
     warnings: list[str] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:

@@ -50,6 +50,14 @@ def make_report(
             "The ops were not measured, because statistics were given without data: an op that "
             "int8 harms went unnoticed. Give data too, or compare the model with its original."
         )
+    wanted = plan.recipe.recovery
+    if wanted is not None and measured.parts and measured.parts[0].sqnr < wanted.min_sqnr:
+        worst = measured.parts[0]
+        notes.append(
+            f"Of {worst.name} {worst.sqnr:.1f} dB of signal are left above the noise, measured on "
+            f"{measured.samples}; {wanted.min_sqnr:.1f} dB are asked for. Judge the model by its "
+            "task; if it is not good enough, allow more --max-float-ops."
+        )
     if store is not None and store.is_random:
         notes.append(
             "Calibrated on random data: the accuracy of this model means nothing. Use it to try "
@@ -63,7 +71,9 @@ def make_report(
         calibration=None if store is None else store.summary(),
         decisions=decisions,
         weight_bytes={"before": before, "after": after},
-        output_sqnr_db=_json_number(measured.output_sqnr),
+        output_sqnr_db=_json_number(measured.parts[0].sqnr if measured.parts else None),
+        outputs={part.name: _json_number(part.sqnr) for part in measured.parts},
+        measured_on=measured.samples,
         warnings=notes,
     )
 

@@ -11,7 +11,8 @@ import logging
 import os
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -35,6 +36,8 @@ From Python also a list of such dicts, or a function that yields them.
 Some 32 to 128 samples like those of real use are enough."""
 
 _KEPT = 16
+_HELD_OUT = 8  # one feed of so many
+_HELD_OUT_FROM = 16  # feeds
 
 _FUNCTION = re.compile(r"(.+\.py|[A-Za-z_][\w.]*):([A-Za-z_]\w*)")
 _logger = logging.getLogger("onnxq")
@@ -63,7 +66,10 @@ class FeedSource:
         description: Where they come from, for the report.
         length: How many there are; None when that shows only at the end.
         is_random: Whether they are made up.
+        held_out: Whether the last reading held out some.
     """
+
+    held_out = False
 
     def __init__(
         self,
@@ -74,12 +80,14 @@ class FeedSource:
         *,
         is_random: bool = False,
         may_be_empty: bool = False,
+        holds_out: bool = False,
     ) -> None:
         self.description = description
         self.length = length
         self.is_random = is_random
         self._may_be_empty = may_be_empty
-        self._kept: list[Sample] = []
+        self._holds_out = holds_out
+        self._kept: _Reservoir | None = None
         self._inputs = inputs
         self._read = read
 
@@ -89,21 +97,39 @@ class FeedSource:
         Raises:
             DataError: A feed does not fit, the source fails, or there is no feed at all.
         """
-        draw = random.Random(0)
-        kept: list[Sample] = []
-        empty = True
+        given, held_out = _Reservoir(), _Reservoir()
         for index, (name, feed) in enumerate(self._read()):
             label = f"feed {index} ({name})" if name else f"feed {index} of {self.description}"
             sample = Sample(label, check_feed(self._inputs, feed, label))
-            # Reservoir sampling (Vitter 1985, algorithm R): every feed is as likely to be kept.
-            place = index if index < _KEPT else draw.randint(0, index)
-            if place < _KEPT:
-                kept[place : place + 1] = [sample]
+            if self._holds_out and _is_held_out(sample.feed):
+                held_out.add(sample)
+                continue
+            given.add(sample)
             yield sample
-            empty = False
-        if empty and not self._may_be_empty:
+        if given.seen + held_out.seen < _HELD_OUT_FROM:
+            for sample in held_out.samples:
+                given.add(sample)
+                yield sample
+            held_out = _Reservoir()
+        if not given.seen and not self._may_be_empty:
             raise DataError(f"There is no feed in {self.description}.", HOW_TO_GIVE_DATA)
-        self._kept = kept
+        self.held_out = held_out.seen > 0
+        self._kept = held_out if self.held_out else given
+
+    def hold_out(self) -> FeedSource:
+        """The feeds without some, about one of eight, which `some` gives instead.
+
+        Which ones depends on their contents alone, not on their order. Of less than 16 feeds none
+        is held out.
+        """
+        return FeedSource(
+            self._inputs,
+            self._read,
+            self.description,
+            self.length,
+            is_random=self.is_random,
+            holds_out=True,
+        )
 
     def shard(self, index: int, count: int) -> FeedSource:
         """Every `count`-th feed from the one numbered `index` on, counted from 1."""
@@ -127,11 +153,43 @@ class FeedSource:
         )
 
     def some(self) -> list[Sample]:
-        """A few samples from all over the data: kept when it was read, or read now."""
-        if not self._kept:
+        """A few samples from all over the data: kept when it was read, or read now.
+
+        Those held out, if any are: see `held_out`.
+        """
+        if self._kept is None:
             for _ in self:
                 pass
-        return self._kept
+        assert self._kept is not None
+        return self._kept.samples
+
+    def about_some(self) -> str:
+        """What `some` gives, in words."""
+        count = len(self.some())
+        what = "held out of the calibration data" if self.held_out else "of the calibration data"
+        return f"{count} samples {what}"
+
+
+class _Reservoir:
+    """Some of many samples, each as likely to be among them (Vitter 1985, algorithm R)."""
+
+    def __init__(self) -> None:
+        self.samples: list[Sample] = []
+        self.seen = 0
+        self._draw = random.Random(0)
+
+    def add(self, sample: Sample) -> None:
+        place = self.seen if self.seen < _KEPT else self._draw.randint(0, self.seen)
+        if place < _KEPT:
+            self.samples[place : place + 1] = [sample]
+        self.seen += 1
+
+
+def _is_held_out(feed: Mapping[str, Array]) -> bool:
+    content = 0
+    for name in sorted(feed):
+        content = zlib.crc32(feed[name].tobytes(), content)
+    return content % _HELD_OUT == 0
 
 
 def open_feeds(source: DataLike | FeedSource, model: ir.Model) -> FeedSource:

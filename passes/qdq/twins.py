@@ -11,32 +11,21 @@ error that quantization makes at every op, apart from the errors made before it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
 
 import onnx_ir as ir
 
 from onnxq.passes.edit import Editor, constant
-from onnxq.passes.expose import Exposer
 from onnxq.passes.plan import PlannedOp, QuantPlan
 from onnxq.passes.qdq.insert import ActivationParams, InsertQdq
+from onnxq.passes.qdq.sums import Measure, Sums
 from onnxq.passes.transforms.equalize import EQUALIZED
-from onnxq.types import QParams, QuantSpec
 
 # What activation functions are made of, and the addition of a bias.
 _ELEMENTWISE = (
     *("Relu", "LeakyRelu", "PRelu", "Elu", "Clip", "HardSigmoid", "HardSwish", "Sigmoid", "Tanh"),
     *("Softplus", "Gelu", "Mish", "Erf", "Exp", "Add", "Sub", "Mul", "Div", "Pow"),
 )
-
-
-class Sums(NamedTuple):
-    """Names of scalar outputs of the model, about one y and its twin y'."""
-
-    noise: str  # sum of (y' - y)^2
-    squares: str  # sum of y^2
-    total: str  # sum of y
-    elements: str  # number of elements of y
 
 
 def add_twins(model: ir.Model, plan: QuantPlan, params: ActivationParams) -> dict[str, list[Sums]]:
@@ -51,76 +40,67 @@ def add_twins(model: ir.Model, plan: QuantPlan, params: ActivationParams) -> dic
         For each planned op, by name, the sums of every y: a value of the op, or of the function
         behind it, that something else reads.
     """
-    twins = _Twins(model, plan)
-    sums = {op.node: twins.add(op) for op in plan.ops}
-    InsertQdq(twins.plan(), lambda name, spec: twins.params(name, spec, params))(model)
-    model.graph.outputs[:] = twins.outputs
+    twins = Twins(Editor(model), plan)
+    measure = Measure(twins.editor)
+    sums: dict[str, list[Sums]] = {}
+    for op in plan.ops:
+        nodes = list(_with_function(plan.graph_nodes[op.node]))
+        pairs = twins.add(op, nodes)
+        sums[op.node] = [measure.sums(y, pairs[y]) for y in _read(nodes)]
+    twins.quantize(params)
+    model.graph.outputs[:] = measure.outputs
     return sums
 
 
-class _Twins:
-    def __init__(self, model: ir.Model, plan: QuantPlan) -> None:
-        self.outputs: list[ir.Value] = []
-        self._editor = Editor(model)
-        self._exposer = Exposer(self._editor)
+class Twins:
+    """Copies of planned ops, to be quantized in place of the originals.
+
+    Args:
+        editor: Of the model.
+        plan: The static plan of that very model.
+    """
+
+    def __init__(self, editor: Editor, plan: QuantPlan) -> None:
+        self.editor = editor
         self._plan = plan
         self._ops: list[PlannedOp] = []
         self._nodes: dict[str, ir.Node] = {}
         self._originals: dict[str | None, str | None] = {}
 
-    def add(self, op: PlannedOp) -> list[Sums]:
-        node = self._plan.graph_nodes[op.node]
+    def add(self, op: PlannedOp, nodes: Iterable[ir.Node]) -> dict[ir.Value, ir.Value]:
+        """Copy `nodes`, of which the op's own is the first; return the twin of each value."""
         twins: dict[ir.Value, ir.Value] = {}
-        for each in _with_function(node):
+        for each in nodes:
             inputs = [value if value is None else twins.get(value, value) for value in each.inputs]
-            twin = self._editor.copy(each, inputs)
+            twin = self.editor.copy(each, inputs)
             twins[each.outputs[0]] = twin.outputs[0]
-            self._originals[twin.outputs[0].name] = each.outputs[0].name
-            self._nodes.setdefault(op.node, twin)
-        output = None if op.output is None else twins[op.output]
+            self.alias(twin.outputs[0], each.outputs[0])
+        copy = twins[self._plan.graph_nodes[op.node].outputs[0]].producer()
+        assert copy is not None
+        self.put(op, copy, None if op.output is None else twins[op.output])
+        return twins
+
+    def put(self, op: PlannedOp, node: ir.Node, output: ir.Value | None) -> None:
+        """Let `node`, with its value `output`, be the copy of `op`."""
+        self._nodes[op.node] = node
         self._ops.append(dataclasses.replace(op, output=output))
-        return [self._sums(y, twin) for y, twin in twins.items() if _is_read(y, twins)]
 
-    def plan(self) -> QuantPlan:
-        return dataclasses.replace(self._plan, ops=tuple(self._ops), graph_nodes=self._nodes)
+    def alias(self, value: ir.Value, original: ir.Value) -> None:
+        """Quantize `value` with the scale of `original`."""
+        self._originals[value.name] = self._originals.get(original.name, original.name)
 
-    def params(self, name: str, spec: QuantSpec, params: ActivationParams) -> QParams:
-        return params(self._originals.get(name) or name, spec)
-
-    def _sums(self, y: ir.Value, twin: ir.Value) -> Sums:
-        y, twin = self._as_float(y, twin), self._as_float(twin, twin)
-        difference = self._compute("Sub", [twin, y], last=y)  # y's cast is the later one
-        values = (
-            self._compute("ReduceSumSquare", [difference], keepdims=0),
-            self._compute("ReduceSumSquare", [y], keepdims=0),
-            self._compute("ReduceSum", [y], keepdims=0),
-            self._compute("Size", [y], dtype=ir.DataType.INT64),
+    def quantize(self, params: ActivationParams) -> None:
+        """Quantize the copies."""
+        plan = dataclasses.replace(self._plan, ops=tuple(self._ops), graph_nodes=self._nodes)
+        originals = self._originals
+        InsertQdq(plan, lambda name, spec: params(originals.get(name) or name, spec))(
+            self.editor.model
         )
-        exposed = [self._exposer.expose(value) for value in values]
-        self.outputs += exposed
-        return Sums(*(value.name or "" for value in exposed))
 
-    def _as_float(self, value: ir.Value, last: ir.Value) -> ir.Value:
-        """`value` in float32, in which the sums do not overflow, computed behind `last`."""
-        return self._compute("Cast", [value], last, to=int(ir.DataType.FLOAT))
 
-    def _compute(
-        self,
-        op_type: str,
-        inputs: list[ir.Value],
-        last: ir.Value | None = None,
-        dtype: ir.DataType = ir.DataType.FLOAT,
-        **attributes: int,
-    ) -> ir.Value:
-        return self._editor.node(
-            op_type,
-            inputs,
-            name=f"{inputs[-1].name}_{op_type}",
-            after=(last or inputs[0]).producer(),
-            attributes=dict(attributes),
-            dtype=dtype,
-            shape=ir.Shape([]) if "keepdims" in attributes or op_type == "Size" else None,
-        )
+def sites(node: ir.Node) -> list[ir.Value]:
+    """Where the error of an op shows: what others read of it and of the function behind it."""
+    return _read(list(_with_function(node)))
 
 
 def _with_function(node: ir.Node) -> Iterator[ir.Node]:
@@ -145,8 +125,12 @@ def _is_elementwise(node: ir.Node) -> bool:
     return node.op_type in _ELEMENTWISE and not node.domain and not divides
 
 
-def _is_read(value: ir.Value, twins: dict[ir.Value, ir.Value]) -> bool:
-    """Whether something else than the nodes that have twins reads `value`."""
-    readers = [reader for reader, _ in value.uses()]
-    has_twin = [reader.outputs[0] in twins for reader in readers]
-    return value.is_graph_output() or not all(has_twin)
+def _read(nodes: list[ir.Node]) -> list[ir.Value]:
+    """The values of `nodes` that something else reads."""
+    own = set(nodes)
+    values = [node.outputs[0] for node in nodes]
+    return [
+        value
+        for value in values
+        if value.is_graph_output() or not all(reader in own for reader, _ in value.uses())
+    ]

@@ -171,3 +171,37 @@ def test_a_few_samples_from_all_over_the_data(model):
     assert len(set(numbers)) == 16
     assert min(numbers) < 60
     assert max(numbers) > 140
+
+
+def varied(count):
+    return [
+        {"x": np.full((1, 3, 4), i, np.float32), "ids": np.ones(1, np.int64)} for i in range(count)
+    ]
+
+
+def test_some_feeds_are_held_out(model):
+    data = varied(100)
+    feeds = open_feeds(data, model).hold_out()
+    given = [s.feed["x"].flat[0] for s in feeds]
+    kept = [s.feed["x"].flat[0] for s in feeds.some()]
+    assert feeds.held_out
+    assert 4 < len(kept) < 25
+    assert not set(given) & set(kept)
+    assert sorted([*given, *kept]) == list(range(100))
+    other = open_feeds(data[::-1], model).hold_out()
+    assert sorted(s.feed["x"].flat[0] for s in other.some()) == sorted(kept)
+
+
+def test_of_a_few_feeds_none_is_held_out(model):
+    feeds = open_feeds(varied(15), model).hold_out()
+    assert len(list(feeds)) == 15
+    assert not feeds.held_out
+    assert len(feeds.some()) == 15
+
+
+def test_something_is_always_given(model):
+    """Also where the one feed of a source of unknown length would be held out."""
+    for data in varied(40):
+        source = open_feeds((each for each in [data]), model).hold_out()
+        assert len(list(source)) == 1
+        assert len(source.some()) == 1
