@@ -38,16 +38,27 @@ class Weights(_Strict):
     """How weights become codes.
 
     Attributes:
-        block_size: Consecutive weights along the reduced axis that share a scale; null for one
-            scale per output channel.
+        bits: Of a code; for preset int4 only, whose default is 4.
+        block_size: Consecutive weights along the reduced axis that share a scale; "auto" for what
+            stores them in the fewest bytes, of 32, 64 and 128; null for one scale per output
+            channel.
         symmetric: Whether zero points are left out; null for what the target allows: zero points
             if it takes them.
+        float_zero_points: Whether zero points may lie between codes.
         algorithm: A name in `onnxq.passes.weights`.
     """
 
-    block_size: BlockSize | None = None
+    bits: Literal[2, 4, 8] | None = None
+    block_size: BlockSize | Literal["auto"] | None = None
     symmetric: bool | None = None
+    float_zero_points: bool = False
     algorithm: str = "rtn"
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.float_zero_points and self.symmetric:
+            raise ValueError("symmetric weights have no zero points to be float")
+        return self
 
 
 class Activations(_Strict):
@@ -119,18 +130,20 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _fits_the_preset(self) -> Self:
-        block_sizes = [self.weights.block_size]
-        block_sizes += [rule.weights.block_size for rule in self.rules if rule.weights]
-        if self.preset == "int8" and any(block_sizes):
+        merged = (self._merged(rule.weights) for rule in self.rules if rule.weights)
+        given = [self.weights, *(Weights.model_validate(each.model_dump()) for each in merged)]
+        if self.preset == "int8" and any(each.block_size for each in given):
             raise ValueError("preset int8 has one weight scale per channel: leave out block_size")
+        if self.preset == "int8" and any(each.bits for each in given):
+            raise ValueError("preset int8 has weights of 8 bits: leave out bits")
+        if self.preset == "int8" and any(each.float_zero_points for each in given):
+            raise ValueError("preset int8 has symmetric weights: leave out float_zero_points")
         if self.preset == "int8" and self.weights.symmetric is False:
             raise ValueError("preset int8 has symmetric weights: leave out symmetric")
         if self.preset == "int4" and (
             self.activations != Activations() or self.recovery != Recovery()
         ):
             raise ValueError("preset int4 leaves activations alone: leave out what is about them")
-        if self.preset == "int4" and self.weights.block_size is None:
-            raise ValueError("preset int4 needs weights.block_size")
         if self.preset == "int4" and not set(self.ops) <= {"Gemm", "MatMul"}:
             raise ValueError("preset int4 quantizes MatMul and Gemm only")
         return self
@@ -148,7 +161,10 @@ class Recipe(_Strict):
         rule = self._rule(node)
         if rule is None or rule.weights is None:
             return self.weights
-        return self.weights.model_copy(update=rule.weights.model_dump(exclude_unset=True))
+        return self._merged(rule.weights)
+
+    def _merged(self, changes: Weights) -> Weights:
+        return self.weights.model_copy(update=changes.model_dump(exclude_unset=True))
 
     def _rule(self, node: str) -> Rule | None:
         return next((r for r in reversed(self.rules) if fnmatchcase(node, r.match)), None)
@@ -156,7 +172,7 @@ class Recipe(_Strict):
 
 PRESETS: Mapping[str, Recipe] = {
     "int8": Recipe(preset="int8", ops=("Conv", "ConvTranspose", "Gemm", "MatMul")),
-    "int4": Recipe(preset="int4", ops=("Gemm", "MatMul"), weights=Weights(block_size=32)),
+    "int4": Recipe(preset="int4", ops=("Gemm", "MatMul"), weights=Weights(bits=4, block_size=32)),
 }
 
 RecipeLike: TypeAlias = Recipe | Mapping[str, Any] | str | os.PathLike[str]

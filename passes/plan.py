@@ -14,16 +14,23 @@ import onnx_ir as ir
 
 from onnxq import formats
 from onnxq.errors import TargetError
+from onnxq.passes.block_size import block_size
 from onnxq.passes.edit import all_graphs, constant_array
 from onnxq.passes.expose import in_branches
 from onnxq.passes.qdq.rules import Operands, describe
 from onnxq.recipe import Recipe
 from onnxq.targets import No, StaticSupport, Target, WeightOnlySupport
-from onnxq.types import PerAxis, PerBlock, QuantSpec
+from onnxq.types import PerAxis, PerBlock, QuantSpec, ScaleType
 
 Scheme: TypeAlias = Literal["static", "weight-only"]
 
 CANDIDATES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+_BITS = 4  # of weight-only codes, if a recipe does not say
+_SCALE_TYPES: Mapping[ir.DataType, ScaleType] = {
+    ir.DataType.FLOAT16: "float16",
+    ir.DataType.BFLOAT16: "bfloat16",
+}
 
 
 @dataclass(frozen=True)
@@ -137,11 +144,12 @@ def make_plan(model: ir.Model, recipe: Recipe, target: Target) -> QuantPlan:
         target: What it will run on.
 
     Raises:
-        TargetError: The target cannot run the preset, or a block size or zero point of the recipe.
+        TargetError: The target cannot run the preset, or bits, a block size or zero points of the
+            recipe.
     """
     support = target.static() if recipe.preset == "int8" else target.weight_only()
     if isinstance(support, WeightOnlySupport):
-        _check_blocks(recipe, target, support)
+        _check_weights(recipe, target, support)
     ops: list[PlannedOp] = []
     kept: list[KeptFloat] = []
     nodes: dict[str, ir.Node] = {}
@@ -239,31 +247,29 @@ def _weight_only(
     weights = recipe.weights_of(node.name or "")
     assert operands.reduced_axis is not None
     assert operands.weight.const_value is not None
-    assert weights.block_size is not None
     reduced = operands.weight.const_value.shape.numpy()[operands.reduced_axis]
     if not support.shared_weights and _readers(operands.weight) > 1:
         return No("other nodes read its weight too, which the target then dequantizes in float")
-    if not support.ragged_blocks and reduced % weights.block_size:
-        return No(
-            f"its {reduced} rows are no multiple of the block size {weights.block_size}, which the "
-            "target needs"
-        )
-    if not support.single_blocks and reduced <= weights.block_size:
-        return No(
-            f"its {reduced} rows are one block of {weights.block_size}, which the target "
-            "dequantizes in float; a smaller block size would do"
-        )
-    symmetric = weights.symmetric if weights.symmetric is not None else not support.zero_points
+    symmetric = weights.symmetric
+    if symmetric is None:
+        symmetric = not (support.zero_points or weights.float_zero_points)
+    bits = weights.bits or _BITS
+    dtype = operands.weight.dtype
+    spec = QuantSpec(
+        f"int{bits}" if symmetric else f"uint{bits}",
+        symmetric=symmetric,
+        float_zero_point=weights.float_zero_points,
+        scale_dtype=_SCALE_TYPES.get(dtype, "float32") if dtype is not None else "float32",
+    )
+    size = block_size(weights.block_size, reduced, spec, support)
+    if isinstance(size, No):
+        return size
     return PlannedOp(
         node=node.name or "",
         op_type=node.op_type,
         scheme="weight-only",
         operands=operands,
-        weight=QuantSpec(
-            "int4" if symmetric else "uint4",
-            PerBlock(operands.reduced_axis, weights.block_size),
-            symmetric=symmetric,
-        ),
+        weight=replace(spec, granularity=PerBlock(operands.reduced_axis, size)),
         algorithm=weights.algorithm,
     )
 
@@ -275,18 +281,28 @@ def _readers(weight: ir.Value) -> int:
     return len(readers) + transposed
 
 
-def _check_blocks(recipe: Recipe, target: Target, support: WeightOnlySupport) -> None:
+def _check_weights(recipe: Recipe, target: Target, support: WeightOnlySupport) -> None:
     rules = [rule.weights for rule in recipe.rules if rule.weights is not None]
     for weights in (recipe.weights, *rules):
-        size = weights.block_size
-        if size is not None and size not in support.block_sizes:
+        size, bits = weights.block_size, weights.bits or recipe.weights.bits or _BITS
+        if isinstance(size, int) and size not in support.block_sizes:
             sizes = ", ".join(map(str, support.block_sizes))
             raise TargetError(
                 f"Target '{target.name}' has no kernel for block size {size}.",
                 f"Choose one of {sizes}.",
             )
+        if bits not in support.bits:
+            raise TargetError(
+                f"Target '{target.name}' has no kernel for weights of {bits} bits.",
+                f"Choose {' or '.join(map(str, support.bits))}.",
+            )
         if weights.symmetric is False and not support.zero_points:
             raise TargetError(
                 f"Target '{target.name}' takes 4-bit weights without zero points only.",
                 "Leave out 'symmetric: false'.",
+            )
+        if weights.float_zero_points and bits not in support.float_zero_points:
+            raise TargetError(
+                f"Target '{target.name}' takes no float zero points of {bits}-bit weights.",
+                "Leave out 'float_zero_points'.",
             )

@@ -41,8 +41,11 @@ INT8 = StaticSupport(
 
 INT4 = WeightOnlySupport(
     lowering="block-dequantize",
+    bits=(4,),
     zero_points=False,
+    float_zero_points=(),
     block_sizes=(16, 32, 64, 128, 256),
+    whole_columns=(),
     ragged_blocks=False,
     single_blocks=False,
     shared_weights=False,

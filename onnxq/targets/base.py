@@ -81,16 +81,23 @@ class WeightOnlySupport:
 
     Attributes:
         lowering: The name in `onnxq.passes.lower` of the form that the target runs.
+        bits: The widths of codes that run fused.
         zero_points: Whether codes may have a zero point other than the middle of their range.
+        float_zero_points: The widths of codes whose zero points may lie between codes.
         block_sizes: The block sizes that run fused.
+        whole_columns: The widths of codes of which one block may be a whole column, if its length
+            is a power of two.
         ragged_blocks: Whether the last block of a column may be shorter than the others.
         single_blocks: Whether a column of one block only runs fused too.
         shared_weights: Whether a weight that several ops read stays fused in each of them.
     """
 
     lowering: str
+    bits: tuple[int, ...]
     zero_points: bool
+    float_zero_points: tuple[int, ...]
     block_sizes: tuple[int, ...]
+    whole_columns: tuple[int, ...]
     ragged_blocks: bool
     single_blocks: bool
     shared_weights: bool

@@ -30,8 +30,11 @@ TARGET = Target(
     ),
     int4=WeightOnlySupport(
         lowering="matmul-nbits",
+        bits=(2, 4, 8),
         zero_points=True,
+        float_zero_points=(2, 4),
         block_sizes=(16, 32, 64, 128, 256),
+        whole_columns=(4, 8),
         ragged_blocks=True,
         single_blocks=True,
         shared_weights=True,

@@ -14,8 +14,11 @@ TARGET = Target(
     ),
     int4=WeightOnlySupport(
         lowering="matmul-nbits",
+        bits=(4, 8),
         zero_points=True,
+        float_zero_points=(),
         block_sizes=(16, 32, 64, 128),
+        whole_columns=(),
         ragged_blocks=True,
         single_blocks=True,
         shared_weights=True,

@@ -3,7 +3,7 @@
     Y[.., N] = A[.., K] x dequantize(B)^T + bias
 
 B is uint8 [N, ceil(K / block_size), block_size * bits / 8], low bits first; scales
-[N * ceil(K / block_size)] in A's type; zero points packed likewise, one row of
+[N * ceil(K / block_size)] in A's type; zero points in A's type likewise, or packed as one row of
 ceil(ceil(K / block_size) * bits / 8) bytes per output, absent if they are 2^(bits-1).
 (https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md)
 """
@@ -18,10 +18,9 @@ from onnxq.passes.edit import remove, replace_output
 from onnxq.passes.lower.base import Lowering
 from onnxq.passes.plan import PlannedOp
 from onnxq.passes.weights._lazy import LazyWeight
-from onnxq.types import Array, PerBlock, QTensor
+from onnxq.passes.weights._packing import pack_rows
+from onnxq.types import Array, PerBlock
 
-_BITS = 4
-_MIDDLE = 1 << (_BITS - 1)
 _DOMAIN = "com.microsoft"
 
 
@@ -49,7 +48,7 @@ class MatMulNBits(Lowering):
             attributes={
                 "K": reduced,
                 "N": outputs,
-                "bits": _BITS,
+                "bits": formats.get(op.weight.format).bits,
                 "block_size": op.weight.granularity.size,
             },
             dtype=op.operands.weight.dtype,
@@ -73,34 +72,40 @@ class MatMulNBits(Lowering):
         outputs, reduced = _matrix(op, lazy)
         size = op.weight.granularity.size
         blocks = -(-reduced // size)
+        number_format = formats.get(op.weight.format)
+        bits = number_format.bits
         # Codes of signed formats are stored with the middle of the unsigned range added.
-        shift = _MIDDLE - formats.get(op.weight.format).middle
+        middle = 1 << (bits - 1)
+        packed = (outputs, blocks, size * bits // 8)
+        zero_bytes = -(-blocks * bits // 8)
+        dtype = op.operands.weight.dtype or ir.DataType.FLOAT
+
+        def pack(array: Array, row_bytes: int, padding: int) -> Array:
+            codes = array.view(np.uint8)
+            shift = middle - number_format.middle
+            return pack_rows(codes, rows_are_outputs, bits, shift, padding, row_bytes)
 
         def by_output(array: Array) -> Array:
-            return array if rows_are_outputs else array.T
+            return (array if rows_are_outputs else array.T).reshape(-1)
 
-        def codes(quantized: QTensor) -> Array:
-            unsigned = (by_output(quantized.codes) + shift).astype(np.uint8)
-            padding = blocks * size - reduced
-            if padding:
-                unsigned = np.pad(unsigned, ((0, 0), (0, padding)), constant_values=_MIDDLE)
-            return _pack(unsigned).reshape(outputs, blocks, size * _BITS // 8)
-
-        def scales(quantized: QTensor) -> Array:
-            return by_output(quantized.params.scale).reshape(-1)
-
-        def zero_points(quantized: QTensor) -> Array:
-            return _pack(by_output(quantized.params.zero_point)).reshape(-1)
-
-        dtype = op.operands.weight.dtype or ir.DataType.FLOAT
-        packed = (outputs, blocks, size * _BITS // 8)
         parts = {
-            "codes": lazy.part(codes, ir.DataType.UINT8, packed),
-            "scales": lazy.part(scales, dtype, (outputs * blocks,)),
+            "codes": lazy.part(
+                lambda q: pack(q.codes, blocks * packed[2], middle).reshape(packed),
+                ir.DataType.UINT8,
+                packed,
+            ),
+            "scales": lazy.part(lambda q: by_output(q.params.scale), dtype, (outputs * blocks,)),
         }
-        if not op.weight.symmetric:
-            count = outputs * -(-blocks * _BITS // 8)
-            parts["zero_points"] = lazy.part(zero_points, ir.DataType.UINT8, (count,))
+        if op.weight.float_zero_point:
+            parts["zero_points"] = lazy.part(
+                lambda q: by_output(q.params.zero_point), dtype, (outputs * blocks,)
+            )
+        elif not op.weight.symmetric:
+            parts["zero_points"] = lazy.part(
+                lambda q: pack(q.params.zero_point, zero_bytes, 0).reshape(-1),
+                ir.DataType.UINT8,
+                (outputs * zero_bytes,),
+            )
         return parts
 
 
@@ -109,13 +114,6 @@ def _matrix(op: PlannedOp, lazy: LazyWeight) -> tuple[int, int]:
     assert op.operands.reduced_axis is not None
     shape = lazy.source.shape.numpy()
     return shape[op.operands.output_axis], shape[op.operands.reduced_axis]
-
-
-def _pack(codes: Array) -> Array:
-    """Two 4-bit codes a byte along the last axis, the first in the low nibble."""
-    if codes.shape[-1] % 2:
-        codes = np.pad(codes, [(0, 0)] * (codes.ndim - 1) + [(0, 1)])
-    return np.asarray(codes[..., 0::2] | codes[..., 1::2] << 4, dtype=np.uint8)
 
 
 LOWERING = MatMulNBits

@@ -12,6 +12,8 @@ from onnxq import formats, registry
 from onnxq.errors import RecipeError
 
 GRIDS = {
+    "int2": (-2, 1, 0),
+    "uint2": (0, 3, 2),
     "int4": (-8, 7, 0),
     "uint4": (0, 15, 8),
     "int8": (-128, 127, 0),
@@ -42,7 +44,7 @@ def test_a_tensor_holds_the_codes_bit_for_bit(name, data):
         found.carrier,
     )
     proto = ir.to_proto(found.tensor(codes, name="w"))
-    expected = codes.astype(getattr(ml_dtypes, name)) if found.bits == 4 else codes
+    expected = codes.astype(getattr(ml_dtypes, name)) if found.bits < 8 else codes
     assert proto.raw_data == onnx.numpy_helper.from_array(expected).raw_data
     assert len(proto.raw_data) == -(-codes.size * found.bits // 8)
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(proto).astype(codes.dtype), codes)

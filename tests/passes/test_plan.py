@@ -156,6 +156,14 @@ def test_a_weight_shared_through_its_transpose():
         ("int8", "rtx-sm75", None, "Target 'rtx-sm75' cannot run int8"),
         ("int4", "rtx-sm75", None, "Target 'rtx-sm75' cannot run int4 .* rtx-sm86 or newer"),
         ("int4", "ort-cuda", {"weights": {"block_size": 256}}, "no kernel for block size 256.*128"),
+        ("int4", "rtx-sm89", {"weights": {"bits": 8}}, "weights of 8 bits.*Choose 4"),
+        ("int4", "ort-cuda", {"weights": {"bits": 2}}, "weights of 2 bits.*Choose 4 or 8"),
+        (
+            "int4",
+            "ort-cpu",
+            {"weights": {"bits": 8, "float_zero_points": True}},
+            "no float zero points of 8-bit",
+        ),
         ("int4", "rtx-sm89", {"weights": {"symmetric": False}}, "without zero points only"),
         (
             "int4",

@@ -76,6 +76,41 @@ def test_matmul_nbits(form, symmetric, rows, block):
     assert model.graph.outputs[0].name == "y"
 
 
+@pytest.mark.parametrize("dtype", ["float", "float16"])
+@pytest.mark.parametrize("form", ["matmul", "transpose"])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("kind", ["symmetric", "integer", "float"])
+@pytest.mark.parametrize(("rows", "block"), [(96, 32), (70, 16), (200, 64), (64, None)])
+def test_widths_and_zero_points_of_matmul_nbits(form, dtype, bits, kind, rows, block):
+    text = graph(form, rows, 24, dtype)
+    float_model, model = with_weights(text), with_weights(text)
+    weights = {"symmetric": kind == "symmetric", "float_zero_points": kind == "float", "bits": bits}
+    recipe = resolve("int4", {"weights": weights | {"block_size": block}})
+    if (kind == "float" and bits == 8) or (block is None and bits == 2):
+        if block is None and not (kind == "float" and bits == 8):
+            (kept,) = [
+                k for k in make_plan(model, recipe, targets.get("ort-cpu")).kept if k.node == "op"
+            ]
+            assert "no block as long as a column with 2-bit weights" in kept.reason
+        else:
+            with pytest.raises(TargetError, match="no float zero points of 8-bit"):
+                make_plan(model, recipe, targets.get("ort-cpu"))
+        return
+    plan = make_plan(model, recipe, targets.get("ort-cpu"))
+    LowerWeightOnly(plan)(model)
+    exact = replaced_weight(float_model, plan)
+    float_model.graph.initializers["w"].const_value = ir.tensor(
+        exact.astype(float_model.graph.initializers["w"].dtype.numpy())
+    )
+    feed = random_feed(model)
+    tolerance = 2e-5 if dtype == "float" else 5e-3
+    np.testing.assert_allclose(
+        compute(model, **feed)[0], compute(float_model, **feed)[0], rtol=tolerance, atol=tolerance
+    )
+    attributes = {k: a.value for k, a in model.graph[-1].attributes.items()}
+    assert (attributes["bits"], attributes["block_size"]) == (bits, block or rows)
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("rows", "block"), [(64, 32), (48, 16), (256, 128)])
 def test_block_dequantize(form, rows, block):
