@@ -8,8 +8,10 @@ the number of feeds.
 from __future__ import annotations
 
 import difflib
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +22,7 @@ from onnxq.calib.feeds import FeedSource
 from onnxq.calib.fingerprint import fingerprint
 from onnxq.calib.store import CalibStore
 from onnxq.errors import DataError, ModelError
+from onnxq.kernels import threads
 from onnxq.observers import Observer, State
 from onnxq.passes.edit import Editor
 from onnxq.passes.expose import Exposer, in_branches
@@ -84,16 +87,24 @@ def calibrate(
             is_random=feeds.is_random,
         )
 
+    def observe(name: str, array: Array, label: str) -> State:
+        state = _observe(observer, states[name], array, tensors[name], name)
+        _require_finite(state, name, label)
+        return state
+
     saved = time.monotonic()
     remaining = feeds.skip(seen) if seen else feeds
-    with progress("Calibrating", remaining.length) as advance:
+    with (
+        progress("Calibrating", remaining.length) as advance,
+        ThreadPoolExecutor(threads.count()) as pool,
+    ):
         for sample in remaining:
             arrays = runtime.run(session, computed, sample.feed, sample.label)
             arrays.reverse()
-            for name in names:
-                array = sample.feed[name] if name in inputs else arrays.pop()
-                states[name] = _observe(observer, states[name], array, tensors[name], name)
-                _require_finite(states[name], name, sample.label)
+            taps = [sample.feed[name] if name in inputs else arrays.pop() for name in names]
+            labels = itertools.repeat(sample.label)
+            states.update(zip(names, pool.map(observe, names, taps, labels), strict=True))
+            del taps
             seen += 1
             advance()
             if checkpoint is not None and time.monotonic() - saved > _CHECKPOINT_SECONDS:

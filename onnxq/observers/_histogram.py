@@ -16,6 +16,7 @@ import numpy as np
 
 from onnxq.errors import RecipeError
 from onnxq.observers._range import range_params
+from onnxq.observers._tensors import bounds, counts, laid_out
 from onnxq.observers.base import State
 from onnxq.observers.minmax import MinMax
 from onnxq.types import Array, PerTensor, QParams, QuantSpec
@@ -48,24 +49,26 @@ class Histogram(ABC):
         """Count the values of `array` [channels, ...]."""
         if array.size == 0:
             return state
-        seen = {**_RANGES.update(_RANGES.init(), array)}
-        largest = float(max(-seen["min"].min(), seen["max"].max()))
-        if not np.isfinite(largest):
+        tensor = laid_out(array)
+        low, high = bounds(tensor)
+        seen: State = {"min": low, "max": high}
+        if not np.isfinite([low, high]).all():
             return {**state, **seen}
+        largest = float(max(-low.min(), high.max()))
         exponent = max(int(np.frexp(largest)[1]), _LEAST) if largest else _LEAST
-        seen["counts"] = _count(array, _BITS - exponent)
+        seen["counts"] = counts(tensor, 2.0 ** (_BITS - exponent), SIDE)
         seen["exponent"] = np.array(exponent, np.int64)
         return self.merge(state, seen)
 
     def merge(self, left: State, right: State) -> State:
         """The counts of both, in the bins of the coarser one."""
         exponent = max(int(left["exponent"]), int(right["exponent"]))
-        counts = sum(_coarser(s["counts"], exponent - int(s["exponent"])) for s in (left, right))
+        both = [_coarser(s["counts"], exponent - int(s["exponent"])) for s in (left, right)]
         ranges = _RANGES.merge(left, right)
         return {
             "min": ranges["min"],
             "max": ranges["max"],
-            "counts": np.asarray(counts),
+            "counts": both[0] + both[1],
             "exponent": np.array(exponent, np.int64),
         }
 
@@ -107,16 +110,6 @@ def width(state: State) -> float:
 def magnitudes(counts: Array) -> Array:
     """Counts of absolute values: int64 [2048]."""
     return np.asarray(counts[SIDE:] + counts[:SIDE][::-1])
-
-
-def _count(array: Array, exponent: int) -> Array:
-    """Counts of `array` * 2^exponent, which lies between -2048 and 2048, by its integer part."""
-    # float32 is exact where it makes values larger; smaller ones could vanish.
-    exact = np.float32 if array.dtype == np.float32 and 0 <= exponent < 100 else np.float64
-    scaled = np.multiply(array, exact(2.0**exponent), dtype=exact)
-    np.floor(scaled, out=scaled)
-    scaled += SIDE
-    return np.bincount(scaled.ravel().astype(np.int64), minlength=2 * SIDE)
 
 
 def _coarser(counts: Array, steps: int) -> Array:

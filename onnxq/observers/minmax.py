@@ -10,6 +10,7 @@ import numpy as np
 
 from onnxq.errors import DataError, RecipeError
 from onnxq.observers._range import range_params
+from onnxq.observers._tensors import bounds, laid_out
 from onnxq.observers.base import State
 from onnxq.types import Array, PerTensor, QParams, QuantSpec
 
@@ -29,13 +30,8 @@ class MinMax:
         """The ranges of `state` widened to the values of `array` [channels, ...]."""
         if array.size == 0:
             return state
-        others = tuple(range(1, array.ndim))
-        # Adding 0.0 turns -0.0 into 0.0, which compare equal: the order would choose between them.
-        seen = {
-            "min": array.min(axis=others).astype(np.float64) + 0.0,
-            "max": array.max(axis=others).astype(np.float64) + 0.0,
-        }
-        return self.merge(state, seen)
+        low, high = bounds(laid_out(array))
+        return self.merge(state, {"min": low, "max": high})
 
     def merge(self, left: State, right: State) -> State:
         """The ranges that cover both."""
