@@ -44,8 +44,8 @@ def session(
         provider: The execution provider. "cuda" leaves to the CPU the ops that it has no kernel
             for.
         optimize: Whether ONNX Runtime may fuse ops and copy weights into layouts of its own.
-        memory_flat: Give memory back after every run instead of keeping it for the next: for
-            inputs whose shapes keep changing.
+        memory_flat: Run nodes in their order, so that values can be dropped early, and keep no
+            plan of the memory for each shape: for inputs whose shapes keep changing.
 
     Raises:
         MissingPackageError: ONNX Runtime is not installed.
@@ -59,8 +59,9 @@ def session(
     options.log_severity_level = _FATAL_ONLY
     # Threads that wait by spinning take the cores from what happens between two runs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = not memory_flat
     options.enable_mem_pattern = not memory_flat
+    if memory_flat:
+        options.execution_order = runtime.ExecutionOrder.PRIORITY_BASED
     if not optimize:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
 

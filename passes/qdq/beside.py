@@ -85,7 +85,7 @@ def _is_float(value: ir.Value) -> bool:
 def _copy(
     editor: Editor, twins: Twins
 ) -> tuple[dict[str, ir.Value], dict[str, ir.Node], list[ir.Value]]:
-    """A second copy of all nodes, behind them, that reads the same inputs and constants.
+    """A second copy of all nodes, beside them, that reads the same inputs and constants.
 
     Returns:
         The copied values and nodes by the names of their originals, and the outputs.
@@ -110,7 +110,8 @@ def _copy(
     for name, value in values.items():
         value.name = editor.names.new(f"{name}_quantized")
         twins.alias(value, originals[name])
-    moved = list(copy)
-    copy.remove(moved)
-    graph.extend(moved)
+    # Each beside its original, so that values are dropped as soon as both are known.
+    for before, node in zip(list(graph), list(copy), strict=True):
+        copy.remove(node)
+        graph.insert_after(before, node)
     return values, nodes, outputs
