@@ -54,7 +54,8 @@ def mend(
     recipe = plan.recipe
     equalized = equalize(model, plan, store, op_sqnr(model, plan, store.params, samples), samples)
     store, sqnr = equalized.store, equalized.sqnr
-    plan = plan.again(model).leave_float(_too_noisy(sqnr, recipe.activations.min_op_sqnr))
+    plan = plan.again(model)
+    plan = plan.leave_float(_too_noisy(plan, sqnr))
     if not plan.ops:
         return plan, store, Measured(sqnr, equalized.alphas)
     recovered = recover(model, plan, store.params, sqnr, samples, recipe.recovery)
@@ -62,11 +63,12 @@ def mend(
     return plan, store, Measured(sqnr, equalized.alphas, recovered.parts)
 
 
-def _too_noisy(sqnr: Mapping[str, float], least: float | None) -> dict[str, str]:
-    """The ops below `least` dB, each with the reason to leave it in float."""
+def _too_noisy(plan: QuantPlan, sqnr: Mapping[str, float]) -> dict[str, str]:
+    """The ops below the least SQNR of the recipe, each with the reason to leave it in float."""
+    least = plan.recipe.activations.min_op_sqnr
     return {
-        node: f"int8 would leave {found:.1f} dB of its output's signal above the noise; "
-        f"{least:.1f} dB are asked for"
+        node: f"{plan.recipe.preset} would leave {found:.1f} dB of its output's signal "
+        f"above the noise; {least:.1f} dB are asked for"
         for node, found in sqnr.items()
         if least is not None and found < least
     }

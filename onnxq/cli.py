@@ -41,7 +41,7 @@ def quantize(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The ONNX file to write.")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="int8 or int4.")] = None,
+    preset: Annotated[str | None, typer.Option(help="int8, fp8 or int4.")] = None,
     calibration: Annotated[str | None, typer.Option(help=_DATA_HELP)] = None,
     stats: Annotated[
         Path | None,
@@ -73,7 +73,7 @@ def quantize(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Quantize a model: int8 (calibrated Q/DQ) or int4 (blockwise weights)."""
+    """Quantize a model: int8 or fp8 (calibrated Q/DQ), or int4 (blockwise weights)."""
     from onnxq import io, pipeline  # noqa: PLC0415
 
     if plan:
@@ -270,7 +270,7 @@ def targets(as_json: Json = False) -> None:
     if as_json:
         _print_json(table)
         return
-    header = ["target", "hardware", "int8", "kept float in int8", "int4"]
+    header = ["target", "hardware", "int8", "kept float in int8", "fp8", "int4"]
     _print_table(_table(header, [[row[column] for column in header] for row in table]))
 
 

@@ -72,14 +72,16 @@ def _row(target: Target) -> dict[str, str]:
     return {
         "target": target.name,
         "hardware": target.hardware,
-        "int8": _int8(target.int8),
+        "int8": _static(target.int8),
         "kept float in int8": _kept_float(target.int8),
+        "fp8": _static(target.fp8),
+        "kept float in fp8": _kept_float(target.fp8),
         "int4": _int4(target),
         "evidence": target.evidence,
     }
 
 
-def _int8(support: StaticSupport | No) -> str:
+def _static(support: StaticSupport | No) -> str:
     if isinstance(support, No):
         return "no"
     return ", ".join(kind for kind, supported in support.ops.items() if supported)

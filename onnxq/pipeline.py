@@ -85,7 +85,7 @@ def quantize(
         model: A path, an `onnx_ir.Model`, an `onnx.ModelProto` or a `torch.onnx.ONNXProgram`. It
             is not modified.
         target: What it will run on, such as "ort-cpu" or "rtx-sm89".
-        preset: "int8" or "int4".
+        preset: "int8", "fp8" or "int4".
         recipe: Changes to the preset: a `Recipe`, a mapping, or the path of a YAML or JSON file.
         calibration: Data for the presets that quantize activations: see `onnxq.calibrate`.
         stats: Statistics made by `onnxq.calibrate` from this model: ranges are taken from them.
@@ -109,11 +109,11 @@ def quantize(
     plan = make_plan(own, resolved, target)
     _require_ops(plan)
     store, measured = None, Measured()
-    if resolved.preset == "int8":
+    if resolved.is_static:
         feeds = None if calibration is None else open_feeds(calibration, own)
         if feeds is not None and stats is None:
             feeds = feeds.hold_out()
-        store = _statistics(own, plan, feeds, stats)
+        store = _statistics(model, own, plan, feeds, stats)
         plan = plan.leave_float(_unreached(plan, store))
         _require_ops(plan)
         if feeds is not None:
@@ -225,9 +225,8 @@ def _check_shard(index: int, count: int) -> tuple[int, int]:
 
 
 def _base_opset(recipe: Recipe, target: Target) -> int:
-    if recipe.preset == "int8":
-        target.static()
-        return _QDQ_OPSET
+    if recipe.is_static:
+        return target.static(recipe.preset).opset
     return opset(target.weight_only().lowering)
 
 
@@ -250,9 +249,9 @@ def _check_data(
     stats: str | os.PathLike[str] | CalibStore | None,
 ) -> None:
     given = calibration is not None or stats is not None
-    if recipe.preset == "int8" and not given:
-        raise DataError("Preset int8 needs calibration data.", HOW_TO_GIVE_DATA)
-    if recipe.preset == "int4" and given:
+    if recipe.is_static and not given:
+        raise DataError(f"Preset {recipe.preset} needs calibration data.", HOW_TO_GIVE_DATA)
+    if not recipe.is_static and given:
         raise DataError("Preset int4 rounds weights and needs no data.", "Leave it out.")
 
 
@@ -265,6 +264,7 @@ def _require_ops(plan: QuantPlan) -> None:
 
 
 def _statistics(
+    given: ModelLike,
     model: ir.Model,
     plan: QuantPlan,
     feeds: FeedSource | None,
@@ -272,11 +272,18 @@ def _statistics(
 ) -> CalibStore:
     if stats is not None:
         store = stats if isinstance(stats, CalibStore) else CalibStore.load(stats)
-        store.require(fingerprint(model))
+        store.require(_fingerprint(given))
         return store
     assert feeds is not None
     observer = observers.get(plan.recipe.activations.observer)
     return runner.calibrate(model, feeds, plan.activations(), observer)
+
+
+def _fingerprint(model: ModelLike) -> str:
+    """Of the model as `calibrate` sees it: a preset may need a higher opset."""
+    own = io.load(model)
+    _prepare(own, _QDQ_OPSET)
+    return fingerprint(own)
 
 
 def _unreached(plan: QuantPlan, store: CalibStore) -> dict[str, str]:

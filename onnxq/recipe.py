@@ -111,7 +111,8 @@ class Recipe(_Strict):
     """What is to be quantized, to what, and what is left alone.
 
     Attributes:
-        preset: "int8" (static Q/DQ, weights and activations) or "int4" (blockwise weights only).
+        preset: "int8" or "fp8" (static Q/DQ, weights and activations), or "int4" (blockwise weights
+            only).
         ops: The op types to quantize.
         weights: How weights become codes.
         activations: How activation ranges are found, for presets that quantize activations.
@@ -120,7 +121,7 @@ class Recipe(_Strict):
         rules: Exceptions; of several that match, the last one counts.
     """
 
-    preset: Literal["int8", "int4"]
+    preset: Literal["int8", "fp8", "int4"]
     ops: tuple[OpType, ...]
     weights: Weights = Weights()
     activations: Activations = Activations()
@@ -132,14 +133,15 @@ class Recipe(_Strict):
     def _fits_the_preset(self) -> Self:
         merged = (self._merged(rule.weights) for rule in self.rules if rule.weights)
         given = [self.weights, *(Weights.model_validate(each.model_dump()) for each in merged)]
-        if self.preset == "int8" and any(each.block_size for each in given):
-            raise ValueError("preset int8 has one weight scale per channel: leave out block_size")
-        if self.preset == "int8" and any(each.bits for each in given):
-            raise ValueError("preset int8 has weights of 8 bits: leave out bits")
-        if self.preset == "int8" and any(each.float_zero_points for each in given):
-            raise ValueError("preset int8 has symmetric weights: leave out float_zero_points")
-        if self.preset == "int8" and self.weights.symmetric is False:
-            raise ValueError("preset int8 has symmetric weights: leave out symmetric")
+        name = self.preset
+        if self.is_static and any(each.block_size for each in given):
+            raise ValueError(f"preset {name} has one scale per channel: leave out block_size")
+        if self.is_static and any(each.bits for each in given):
+            raise ValueError(f"preset {name} has weights of 8 bits: leave out bits")
+        if self.is_static and any(each.float_zero_points for each in given):
+            raise ValueError(f"preset {name} has symmetric weights: leave out float_zero_points")
+        if self.is_static and self.weights.symmetric is False:
+            raise ValueError(f"preset {name} has symmetric weights: leave out symmetric")
         if self.preset == "int4" and (
             self.activations != Activations() or self.recovery != Recovery()
         ):
@@ -147,6 +149,11 @@ class Recipe(_Strict):
         if self.preset == "int4" and not set(self.ops) <= {"Gemm", "MatMul"}:
             raise ValueError("preset int4 quantizes MatMul and Gemm only")
         return self
+
+    @property
+    def is_static(self) -> bool:
+        """Whether activations are quantized with scales that calibration data gives."""
+        return self.preset != "int4"
 
     def float_pattern(self, node: str) -> str | None:
         """The pattern that keeps the node of this name in float, if one does."""
@@ -170,8 +177,11 @@ class Recipe(_Strict):
         return next((r for r in reversed(self.rules) if fnmatchcase(node, r.match)), None)
 
 
+_PRODUCTS: tuple[OpType, ...] = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
 PRESETS: Mapping[str, Recipe] = {
-    "int8": Recipe(preset="int8", ops=("Conv", "ConvTranspose", "Gemm", "MatMul")),
+    "int8": Recipe(preset="int8", ops=_PRODUCTS),
+    "fp8": Recipe(preset="fp8", ops=_PRODUCTS, weights=Weights(algorithm="mse")),
     "int4": Recipe(preset="int4", ops=("Gemm", "MatMul"), weights=Weights(bits=4, block_size=32)),
 }
 

@@ -92,7 +92,7 @@ def recover(
 def _reason(share: float, worst: Part, better: Part, chosen: Sequence[str]) -> str:
     group = "it" if len(chosen) == 1 else f"the {len(chosen)} ops that cost it most"
     return (
-        f"in int8 it makes {share:.0%} of the noise of {worst.name}: {worst.sqnr:.1f} dB with, "
+        f"quantized it makes {share:.0%} of the noise of {worst.name}: {worst.sqnr:.1f} dB with, "
         f"{better.sqnr:.1f} dB without {group}"
     )
 

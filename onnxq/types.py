@@ -103,8 +103,8 @@ class QTensor:
     """A quantized tensor: what every weight algorithm returns.
 
     Attributes:
-        codes: Unpacked codes in an integer dtype wide enough for the format (int8 or uint8 up to
-            8 bits), in the shape of the tensor.
+        codes: Unpacked codes in the format's `carrier` (int8 or uint8 for integers up to 8 bits),
+            in the shape of the tensor.
         params: Scale and zero point.
         spec: What they mean.
     """

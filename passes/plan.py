@@ -24,6 +24,8 @@ from onnxq.types import PerAxis, PerBlock, QuantSpec, ScaleType
 
 Scheme: TypeAlias = Literal["static", "weight-only"]
 
+_OUTPUT_KINDS = ("conv", "depthwise-conv", "large-conv")
+
 CANDIDATES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 _BITS = 4  # of weight-only codes, if a recipe does not say
@@ -60,8 +62,8 @@ class PlannedOp:
 
     @property
     def precision(self) -> str:
-        """The format of the weight codes, in short: "int8", "int4"."""
-        return f"int{formats.get(self.weight.format).bits}"
+        """The format of the weight codes, in short: "int8", "int4", "fp8"."""
+        return formats.get(self.weight.format).short
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def make_plan(model: ir.Model, recipe: Recipe, target: Target) -> QuantPlan:
         TargetError: The target cannot run the preset, or bits, a block size or zero points of the
             recipe.
     """
-    support = target.static() if recipe.preset == "int8" else target.weight_only()
+    support = target.static(recipe.preset) if recipe.is_static else target.weight_only()
     if isinstance(support, WeightOnlySupport):
         _check_weights(recipe, target, support)
     ops: list[PlannedOp] = []
@@ -214,13 +216,13 @@ def _static(
     supported = support.ops[operands.kind]
     if isinstance(supported, No):
         return supported
-    needs_output = support.quantize_outputs and operands.kind in ("conv", "depthwise-conv")
+    needs_output = support.quantize_outputs and operands.kind in _OUTPUT_KINDS
     return PlannedOp(
         node=node.name or "",
         op_type=node.op_type,
         scheme="static",
         operands=operands,
-        weight=QuantSpec("int8", PerAxis(operands.output_axis)),
+        weight=QuantSpec(support.weights, PerAxis(operands.output_axis)),
         algorithm=recipe.weights_of(node.name or "").algorithm,
         activation=support.activations,
         output=_anchor(node.outputs[0]) if needs_output else None,

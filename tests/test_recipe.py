@@ -24,7 +24,8 @@ rules:
 
 
 def test_presets():
-    assert set(PRESETS) == {"int8", "int4"}
+    assert set(PRESETS) == {"int8", "fp8", "int4"}
+    assert resolve("fp8").weights.algorithm == "mse"
     assert resolve("int4").weights.block_size == 32
     assert preset("int8").activations.min_op_sqnr == 20
     with pytest.raises(RecipeError, match=r"no preset 'int5'\. Did you mean 'int"):
@@ -73,6 +74,7 @@ def test_patterns_are_case_sensitive():
         ({"preset": "int4", "weights": {"block_size": "automatic"}}, "weights.block_size"),
         ({"preset": "int4", "weights": {"bits": 3}}, "weights.bits: .*2, 4 or 8"),
         ({"preset": "int8", "weights": {"bits": 8}}, "leave out bits"),
+        ({"preset": "fp8", "weights": {"block_size": 32}}, "preset fp8 .*leave out block_size"),
         (
             {"preset": "int8", "weights": {"float_zero_points": True}},
             "leave out float_zero_points",

@@ -2,16 +2,16 @@
 
 from onnxq import registry
 from onnxq.errors import RecipeError
-from onnxq.formats.base import IntegerFormat
+from onnxq.formats.base import FloatFormat, IntegerFormat, NumberFormat
 
-__all__ = ["IntegerFormat", "get"]
+__all__ = ["FloatFormat", "IntegerFormat", "NumberFormat", "get"]
 
 
-def get(name: str) -> IntegerFormat:
+def get(name: str) -> NumberFormat:
     """The format called `name`.
 
     Raises:
         RecipeError: There is none; the message proposes the nearest.
     """
-    number_format: IntegerFormat = registry.load("onnxq.formats", name, "FORMAT", RecipeError)
+    number_format: NumberFormat = registry.load("onnxq.formats", name, "FORMAT", RecipeError)
     return number_format

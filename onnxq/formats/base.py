@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -11,43 +13,133 @@ from onnxq.types import Array
 
 
 @dataclass(frozen=True)
-class IntegerFormat:
-    """Two's complement or unsigned integers of 2 to 8 bits.
+class NumberFormat(ABC):
+    """A grid of codes.
 
     Attributes:
         name: As in `QuantSpec.format`.
         bits: Width of a code.
-        signed: Whether codes are negative too.
         dtype: The ONNX data type that stores them.
         opset: The lowest opset whose QuantizeLinear and DequantizeLinear take that type.
     """
 
     name: str
     bits: int
-    signed: bool
     dtype: ir.DataType
     opset: int
 
     @property
+    @abstractmethod
+    def short(self) -> str:
+        """What reports call it: "int8", "fp8"."""
+
+    @property
+    @abstractmethod
     def qmin(self) -> int:
         """The lowest code."""
+
+    @property
+    @abstractmethod
+    def qmax(self) -> int:
+        """The highest code."""
+
+    @property
+    @abstractmethod
+    def middle(self) -> int:
+        """The code that stands for real zero in a symmetric quantization."""
+
+    @property
+    @abstractmethod
+    def carrier(self) -> np.dtype[Any]:
+        """The numpy dtype that holds one unpacked code."""
+
+    @abstractmethod
+    def nearest(self, scaled: Array) -> Array:
+        """The codes nearest to `scaled` (ties to even), as floats; beyond the ends, the ends."""
+
+    def tensor(self, codes: Array, name: str | None = None) -> ir.Tensor[Array]:
+        """Unpacked `codes` (of any shape) as an ONNX tensor, packed if below 8 bits."""
+        return ir.Tensor(codes.astype(self.dtype.numpy(), copy=False), dtype=self.dtype, name=name)
+
+
+@dataclass(frozen=True)
+class IntegerFormat(NumberFormat):
+    """Two's complement or unsigned integers of 2 to 16 bits.
+
+    Attributes:
+        signed: Whether codes are negative too.
+    """
+
+    signed: bool
+
+    @property
+    def short(self) -> str:
+        """See `NumberFormat.short`; signed or not is a detail."""
+        return f"int{self.bits}"
+
+    @property
+    def qmin(self) -> int:
+        """See `NumberFormat.qmin`."""
         return -(1 << (self.bits - 1)) if self.signed else 0
 
     @property
     def qmax(self) -> int:
-        """The highest code."""
+        """See `NumberFormat.qmax`."""
         return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
     @property
     def middle(self) -> int:
-        """The code that stands for real zero in a symmetric quantization."""
+        """See `NumberFormat.middle`."""
         return 0 if self.signed else 1 << (self.bits - 1)
 
     @property
-    def carrier(self) -> np.dtype[np.int8] | np.dtype[np.uint8]:
-        """The numpy dtype that holds one unpacked code."""
-        return np.dtype(np.int8) if self.signed else np.dtype(np.uint8)
+    def carrier(self) -> np.dtype[Any]:
+        """See `NumberFormat.carrier`."""
+        kind = "int" if self.signed else "uint"
+        return np.dtype(f"{kind}{max(self.bits, 8)}")
 
-    def tensor(self, codes: Array, name: str | None = None) -> ir.Tensor[Array]:
-        """Unpacked `codes` (int8 or uint8, any shape) as an ONNX tensor, packed if below 8 bits."""
-        return ir.Tensor(codes.astype(self.dtype.numpy(), copy=False), dtype=self.dtype, name=name)
+    def nearest(self, scaled: Array) -> Array:
+        """See `NumberFormat.nearest`."""
+        return np.clip(np.rint(scaled), self.qmin, self.qmax)
+
+
+@dataclass(frozen=True)
+class FloatFormat(NumberFormat):
+    """Floats of 8 bits without infinities: a sign, an exponent, a mantissa.
+
+    Attributes:
+        largest: The largest finite value, which is a whole number.
+    """
+
+    largest: int
+
+    @property
+    def short(self) -> str:
+        """See `NumberFormat.short`."""
+        return f"fp{self.bits}"
+
+    @property
+    def qmin(self) -> int:
+        """See `NumberFormat.qmin`."""
+        return -self.largest
+
+    @property
+    def qmax(self) -> int:
+        """See `NumberFormat.qmax`."""
+        return self.largest
+
+    @property
+    def middle(self) -> int:
+        """See `NumberFormat.middle`."""
+        return 0
+
+    @property
+    def carrier(self) -> np.dtype[Any]:
+        """See `NumberFormat.carrier`."""
+        return self.dtype.numpy()
+
+    def nearest(self, scaled: Array) -> Array:
+        """See `NumberFormat.nearest`: QuantizeLinear's `saturate`, which is its default."""
+        # A plain cast makes NaN of what is too large.
+        clipped = np.clip(scaled, self.qmin, self.qmax)
+        return clipped.astype(self.carrier).astype(scaled.dtype)

@@ -41,8 +41,8 @@ class Mse(Histogram):
 def _error(values: Array, counts: Array, low: float, high: float, spec: QuantSpec) -> float:
     params = range_params(low, high, spec)
     codes = formats.get(spec.format)
-    scale, zero = float(params.scale), int(params.zero_point)
-    rounded = np.clip(np.rint(values / scale) + zero, codes.qmin, codes.qmax)
+    scale, zero = float(params.scale), float(params.zero_point)
+    rounded = codes.nearest(values / scale + zero)
     return float((counts * ((rounded - zero) * scale - values) ** 2).sum())
 
 

@@ -1,4 +1,4 @@
-"""What TensorRT and TensorRT-RTX share: symmetric int8 Q/DQ with scalar scales and float biases."""
+"""What TensorRT and TensorRT-RTX share: symmetric Q/DQ with scalar scales and float biases."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ INT8 = StaticSupport(
             "TensorRT pads each group of an int8 depthwise Conv to 4 channels: "
             "the engine grows up to 4 times and is no faster"
         ),
+        "large-conv": Yes(),
         "conv-transpose": No(
             "TensorRT dequantizes ConvTranspose at run time instead of running it in int8"
         ),
@@ -37,6 +38,37 @@ INT8 = StaticSupport(
         ),
     },
     activations=QuantSpec("int8", symmetric=True),
+)
+
+FP8 = StaticSupport(
+    ops={
+        **INT8.ops,
+        "thin-conv": No(
+            "it has fewer than 32 input or 16 output channels: Q/DQ costs more than fp8 saves"
+        ),
+        "pooled-conv": No(
+            "it is small and works on one pooled pixel per channel: Q/DQ costs more than fp8 saves"
+        ),
+        "depthwise-conv": No(
+            "TensorRT pads each group of an fp8 depthwise Conv to more channels: the engine grows "
+            "and is no faster"
+        ),
+        "large-conv": No(
+            "its kernel has more than 32 elements, and TensorRT runs such an fp8 Conv in float"
+        ),
+        "conv-transpose": No(
+            "TensorRT dequantizes ConvTranspose at run time instead of running it in fp8"
+        ),
+    },
+    activations=QuantSpec("fp8e4m3", symmetric=True),
+    weights="fp8e4m3",
+    opset=19,
+)
+
+_OLDEST_FP8 = 89
+_NO_FP8 = No(
+    "its tensor cores have no fp8: that came with compute capability 8.9",
+    "Ask for --preset int8, or for a target of sm89 or newer",
 )
 
 INT4 = WeightOnlySupport(
@@ -86,5 +118,6 @@ def _target(
         compute_capability=compute_capability,
         int8=int8,
         int4=int4,
+        fp8=FP8 if compute_capability >= _OLDEST_FP8 else _NO_FP8,
         evidence=evidence,
     )

@@ -23,6 +23,7 @@ OP_KINDS = (
     "thin-conv",  # of fewer than 32 input channels or fewer than 16 output channels
     "pooled-conv",  # on a globally pooled tensor, and of fewer than 65536 weights
     "depthwise-conv",
+    "large-conv",  # of kernels of more than 32 elements
     "conv-transpose",
     "gemm",
     "matmul",
@@ -65,12 +66,16 @@ class StaticSupport:
     Attributes:
         ops: Support for each of `OP_KINDS`.
         activations: How activations are quantized.
+        weights: The format of the weights' codes.
+        opset: The lowest opset with such QuantizeLinear and DequantizeLinear.
         quantize_outputs: Whether a kernel is chosen only if the op's output is quantized too.
         int32_bias: Whether biases are int32 of scale (input scale * weight scale); float otherwise.
     """
 
     ops: Mapping[str, Support]
     activations: QuantSpec
+    weights: str = "int8"
+    opset: int = 13  # the first with per-channel scales
     quantize_outputs: bool = False
     int32_bias: bool = False
 
@@ -113,6 +118,7 @@ class Target:
         backend: What loads the model.
         int8: Static int8 support, or why there is none.
         int4: Weight-only 4-bit support, or why there is none.
+        fp8: Static fp8 (E4M3) support, or why there is none.
         evidence: Where the table comes from ("measured on ...", "documentation").
         provider: The ONNX Runtime execution provider, for that backend.
         compute_capability: Major * 10 + minor, for the TensorRT backends.
@@ -123,6 +129,7 @@ class Target:
     backend: Backend
     int8: StaticSupport | No
     int4: WeightOnlySupport | No
+    fp8: StaticSupport | No
     evidence: str
     provider: Provider | None = None
     compute_capability: int | None = None
@@ -132,13 +139,15 @@ class Target:
         """Whether a model is compiled ahead of time into an engine for this target."""
         return self.backend != "onnxruntime"
 
-    def static(self) -> StaticSupport:
-        """Static int8 support.
+    def static(self, preset: str = "int8") -> StaticSupport:
+        """Static support of a preset that quantizes activations: "int8" or "fp8".
 
         Raises:
             TargetError: The target has none.
         """
-        return self._or_refuse(self.int8, "int8 (static Q/DQ)")
+        return self._or_refuse(
+            {"int8": self.int8, "fp8": self.fp8}[preset], f"{preset} (static Q/DQ)"
+        )
 
     def weight_only(self) -> WeightOnlySupport:
         """Weight-only 4-bit support.

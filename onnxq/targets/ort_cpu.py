@@ -19,6 +19,7 @@ TARGET = Target(
             "thin-conv": Yes(),
             "pooled-conv": Yes(),
             "depthwise-conv": Yes(),
+            "large-conv": Yes(),
             "conv-transpose": No("ONNX Runtime has no integer ConvTranspose kernel for the CPU"),
             "gemm": Yes(),
             "matmul": Yes(),
@@ -38,6 +39,10 @@ TARGET = Target(
         ragged_blocks=True,
         single_blocks=True,
         shared_weights=True,
+    ),
+    fp8=No(
+        "ONNX Runtime has no fp8 kernels for the CPU: it would convert to float before every op",
+        "Ask for --preset int8",
     ),
     evidence="measured with onnxruntime 1.32",
 )

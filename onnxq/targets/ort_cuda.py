@@ -23,5 +23,10 @@ TARGET = Target(
         single_blocks=True,
         shared_weights=True,
     ),
+    fp8=No(
+        "ONNX Runtime has no fp8 kernels for CUDA that Q/DQ fuses into: it would convert to float "
+        "before every op",
+        "Ask for --preset int4, or for fp8 on a TensorRT target of sm89 or newer",
+    ),
     evidence="measured with onnxruntime-gpu 1.31 on an H200",
 )

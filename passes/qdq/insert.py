@@ -1,7 +1,7 @@
 """Put the Q/DQ nodes of a plan into the graph.
 
     activation -> QuantizeLinear -> DequantizeLinear -> op
-    int8 weight ------------------> DequantizeLinear -> op
+    quantized weight -------------> DequantizeLinear -> op
     int32 bias -------------------> DequantizeLinear -> op       (targets that ask for it)
     op [-> Relu] -> QuantizeLinear -> DequantizeLinear -> ...    (targets that ask for it)
 
@@ -120,7 +120,8 @@ class _Insertion:
     def _integer_bias(self, op: PlannedOp, node: ir.Node) -> IntegerBias | None:
         """The bias and the input's scale, if the bias is to be stored as integers."""
         index = op.operands.bias_index
-        if not self._plan.target.static().int32_bias or index is None or len(node.inputs) <= index:
+        support = self._plan.target.static(self._plan.recipe.preset)
+        if not support.int32_bias or index is None or len(node.inputs) <= index:
             return None
         value = node.inputs[index]
         addend = constant_array(value)

@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from onnxq import formats
-from onnxq.errors import NotFiniteError
+from onnxq.errors import NotFiniteError, RecipeError
 from onnxq.types import Array, PerAxis, PerBlock, PerTensor, QParams, QTensor, QuantSpec
 
 Search: TypeAlias = Callable[..., None]
@@ -60,10 +60,11 @@ def quantize(
 
     Raises:
         NotFiniteError: `weight` holds NaN or infinity.
+        RecipeError: The format is not one of integers.
     """
     from onnxq.kernels import blocks, threads  # noqa: PLC0415
 
-    number_format = formats.get(spec.format)
+    number_format = _integers(spec)
     kind = _FLOATS.get(weight.dtype)
     if kind is None:
         with np.errstate(over="ignore"):  # what becomes infinite is refused below
@@ -105,6 +106,16 @@ def quantize(
         QParams(scale.reshape(params_like), zero_point.reshape(params_like)),
         spec,
     )
+
+
+def _integers(spec: QuantSpec) -> formats.IntegerFormat:
+    number_format = formats.get(spec.format)
+    if not isinstance(number_format, formats.IntegerFormat) or number_format.bits > 8:
+        raise RecipeError(
+            f"The weight algorithm finds grids of integers up to 8 bits, not of {spec.format}.",
+            "Choose the algorithm rtn or mse.",
+        )
+    return number_format
 
 
 def _contiguous(weight: Array, spec: QuantSpec) -> Array:
@@ -158,7 +169,7 @@ def _params_shape(shape: tuple[int, ...], spec: QuantSpec) -> tuple[int, ...]:
 
 def _codes(spec: QuantSpec) -> tuple[int, int, int]:
     """The lowest and highest code counted from the origin, and the origin."""
-    codes = formats.get(spec.format)
+    codes = _integers(spec)
     if not spec.symmetric:
         return codes.qmin, codes.qmax, 0
     lowest, highest = codes.qmin - codes.middle, codes.qmax - codes.middle

@@ -1,4 +1,4 @@
-"""Integer formats: their grids, and packing that is bit-exact against ml_dtypes."""
+"""The grids of formats, and packing that is bit-exact against ml_dtypes."""
 
 import ml_dtypes
 import numpy as np
@@ -18,11 +18,13 @@ GRIDS = {
     "uint4": (0, 15, 8),
     "int8": (-128, 127, 0),
     "uint8": (0, 255, 128),
+    "int16": (-32768, 32767, 0),
+    "uint16": (0, 65535, 32768),
 }
 
 
 def test_every_format_is_tested():
-    assert set(GRIDS) == set(registry.names("onnxq.formats"))
+    assert {*GRIDS, "fp8e4m3"} == set(registry.names("onnxq.formats"))
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -31,7 +33,7 @@ def test_the_grid(name):
     assert (found.qmin, found.qmax, found.middle) == GRIDS[name]
     assert found.name == name
     assert found.dtype == ir.DataType[name.upper()]
-    assert found.carrier.itemsize == 1
+    assert found.carrier.itemsize == max(found.bits // 8, 1)
     assert np.iinfo(found.carrier).min <= found.qmin < found.qmax <= np.iinfo(found.carrier).max
 
 
@@ -48,6 +50,36 @@ def test_a_tensor_holds_the_codes_bit_for_bit(name, data):
     assert proto.raw_data == onnx.numpy_helper.from_array(expected).raw_data
     assert len(proto.raw_data) == -(-codes.size * found.bits // 8)
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(proto).astype(codes.dtype), codes)
+
+
+@given(st.lists(st.floats(-1e5, 1e5, width=32), min_size=1, max_size=9))
+def test_integers_nearest_to_a_value(values):
+    scaled = np.array(values, np.float32)
+    nearest = formats.get("int8").nearest(scaled)
+    inside = np.clip(scaled, -128, 127)
+    assert (np.abs(nearest - inside) <= 0.5).all()
+    np.testing.assert_array_equal(nearest, np.rint(nearest))
+
+
+@given(st.lists(st.floats(-1e5, 1e5, width=32), min_size=1, max_size=9))
+def test_fp8_nearest_to_a_value(values):
+    """Three bits of mantissa: off by a sixteenth, or by half of the smallest step below 2^-6."""
+    scaled = np.array(values, np.float32)
+    found = formats.get("fp8e4m3")
+    nearest = found.nearest(scaled)
+    inside = np.clip(scaled, -448, 448)
+    assert (np.abs(nearest - inside) <= np.maximum(np.abs(inside) / 16, 2.0**-10)).all()
+    codes = nearest.astype(found.carrier)
+    np.testing.assert_array_equal(codes.astype(np.float32), nearest)
+    assert ir.to_proto(found.tensor(codes)).raw_data == codes.tobytes()
+
+
+def test_fp8_in_brief():
+    found = formats.get("fp8e4m3")
+    assert (found.qmin, found.qmax, found.middle) == (-448, 448, 0)
+    assert (found.short, found.bits, found.opset) == ("fp8", 8, 19)
+    assert found.dtype == ir.DataType.FLOAT8E4M3FN
+    assert float(np.finfo(np.float32).max) > found.qmax == ml_dtypes.finfo(found.carrier).max
 
 
 def test_an_unknown_format():

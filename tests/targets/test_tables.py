@@ -41,22 +41,30 @@ def test_a_name_says_backend_and_compute_capability(target):
 
 
 @every
-def test_static_support(target):
-    if isinstance(target.int8, No):
-        assert target.int8.reason
-        assert target.int8.instead
-        with pytest.raises(TargetError, match=target.int8.reason[:20]):
-            target.static()
+@pytest.mark.parametrize("preset", ["int8", "fp8"])
+def test_static_support(target, preset):
+    found = getattr(target, preset)
+    if isinstance(found, No):
+        assert found.reason
+        assert found.instead
+        with pytest.raises(TargetError, match=found.reason[:20]):
+            target.static(preset)
         return
-    support = target.static()
+    support = target.static(preset)
     assert isinstance(support, StaticSupport)
     assert tuple(support.ops) == OP_KINDS
     assert all(each or each.reason for each in support.ops.values())
     assert support.activations.granularity == PerTensor()
-    assert formats.get(support.activations.format)
+    assert {formats.get(f).short for f in (support.activations.format, support.weights)} == {preset}
+    assert support.opset >= formats.get(support.weights).opset
     if target.builds_engines:
         assert support.activations.symmetric
         assert not support.int32_bias
+
+
+@every
+def test_fp8_is_for_engines_of_sm89_and_newer(target):
+    assert isinstance(target.fp8, StaticSupport) == ((target.compute_capability or 0) >= 89)
 
 
 @every
@@ -81,3 +89,5 @@ def test_the_printed_table():
     assert all(value for row in rows.values() for value in row.values())
     assert "conv" in rows["rtx-sm89"]["int8"]
     assert rows["ort-cuda"]["int8"].startswith("no")
+    assert "matmul" in rows["rtx-sm89"]["fp8"]
+    assert rows["rtx-sm86"]["fp8"] == "no"

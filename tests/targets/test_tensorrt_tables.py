@@ -9,11 +9,13 @@ from graphs import with_weights
 import onnxq
 from onnxq import targets
 from onnxq.errors import EngineError, TargetError
-from onnxq.targets import StaticSupport, Yes
+from onnxq.targets import Yes
 from onnxq.targets.base import OP_KINDS
 
 GRAPHS = {
     "conv": "float[1, 32, 8, 8] x, float[32, 32, 3, 3] w) => (float[1, 32, 6, 6] y) "
+    "{ [op] y = Conv(x, w) }",
+    "large-conv": "float[1, 32, 8, 8] x, float[32, 32, 7, 7] w) => (float[1, 32, 2, 2] y) "
     "{ [op] y = Conv(x, w) }",
     "gemm": "float[8, 64] x, float[64, 32] w, float[32] wb) => (float[8, 32] y) "
     "{ [op] y = Gemm(x, w, wb) }",
@@ -30,19 +32,20 @@ GRAPHS = {
 }
 
 
-def int8_anyway(kind, target, tmp_path):
-    """What becomes of the op in an engine, planned in int8 whatever the target's table says."""
-    permissive = StaticSupport(dict.fromkeys(OP_KINDS, Yes()), target.static().activations)
+def quantized_anyway(preset, kind, target, tmp_path):
+    """What becomes of the op in an engine, planned whatever the target's table says."""
+    every_op = dict.fromkeys(OP_KINDS, Yes())
+    permissive = dataclasses.replace(target.static(preset), ops=every_op)
     model = with_weights("g (" + GRAPHS[kind], opset=18)
     shape = model.graph.inputs[0].shape.numpy()
     feed = {"x": np.random.default_rng(1).normal(size=shape).astype(np.float32)}
     result = onnxq.quantize(
         model,
-        preset="int8",
-        target=dataclasses.replace(target, int8=permissive),
+        preset=preset,
+        target=dataclasses.replace(target, **{preset: permissive}),
         calibration=[feed],
     )
-    assert result.report.counts()["int8"] == 1
+    assert result.report.counts()[preset] == 1
     engine = tmp_path / "engine"
     built = onnxq.build(result.model, engine, target=target, allow_fallback=True)
     (op,) = built.attestation.ops
@@ -50,18 +53,43 @@ def int8_anyway(kind, target, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["rtx-sm86", "rtx-sm89", "rtx-sm120"])
-@pytest.mark.parametrize("kind", ["conv", "gemm", "matmul"])
+@pytest.mark.parametrize("kind", ["conv", "large-conv", "gemm", "matmul"])
 def test_what_is_called_int8_runs_in_int8(tmp_path, kind, name):
     target = targets.get(name)
     assert target.static().ops[kind]
-    assert int8_anyway(kind, target, tmp_path) == "proven"
+    assert quantized_anyway("int8", kind, target, tmp_path) == "proven"
+
+
+@pytest.mark.parametrize("name", ["rtx-sm89", "rtx-sm120"])
+@pytest.mark.parametrize("kind", ["conv", "gemm", "matmul"])
+def test_what_is_called_fp8_runs_in_fp8(tmp_path, kind, name):
+    target = targets.get(name)
+    assert target.static("fp8").ops[kind]
+    assert quantized_anyway("fp8", kind, target, tmp_path) == "proven"
+
+
+@pytest.mark.parametrize("kind", ["conv-transpose", "large-conv", "fused-qkv"])
+def test_what_is_called_float_in_fp8_does_not_run_in_fp8(tmp_path, kind):
+    target = targets.get("rtx-sm89")
+    assert not target.static("fp8").ops[kind]
+    assert quantized_anyway("fp8", kind, target, tmp_path) == "float"
+
+
+def test_fp8_is_refused_before_sm89_and_rightly_so(tmp_path):
+    model = with_weights("g (" + GRAPHS["matmul"])
+    feed = {"x": np.ones((8, 64), np.float32)}
+    with pytest.raises(TargetError, match=r"rtx-sm86.*no fp8.*--preset int8"):
+        onnxq.quantize(model, preset="fp8", target="rtx-sm86", calibration=[feed])
+    result = onnxq.quantize(model, preset="fp8", target="rtx-sm89", calibration=[feed])
+    with pytest.raises(EngineError, match="fp8"):
+        onnxq.build(result.model, tmp_path / "engine", target="rtx-sm86")
 
 
 @pytest.mark.parametrize("kind", ["conv-transpose", "fused-qkv"])
 def test_what_is_called_emulated_does_not_run_in_int8(tmp_path, kind):
     target = targets.get("rtx-sm89")
     assert not target.static().ops[kind]
-    assert int8_anyway(kind, target, tmp_path) != "proven"
+    assert quantized_anyway("int8", kind, target, tmp_path) != "proven"
 
 
 @pytest.mark.parametrize("name", ["rtx-sm86", "rtx-sm89", "rtx-sm120"])

@@ -10,6 +10,7 @@ from onnxq.passes.edit import constant
 from onnxq.passes.qdq.rules.base import Operands, Weight, find_weight, shape
 from onnxq.targets import No
 
+_LARGE = 32
 _THIN_INPUT, _THIN_OUTPUT = 32, 16
 _SMALL = 1 << 16
 _POOLING = ("GlobalAveragePool", "GlobalMaxPool")
@@ -43,6 +44,8 @@ def _kind(node: ir.Node, weight: Weight) -> str:
         return "pooled-conv"
     if inputs < _THIN_INPUT or outputs < _THIN_OUTPUT:
         return "thin-conv"
+    if math.prod(shape(weight)[2:]) > _LARGE:
+        return "large-conv"
     return "conv"
 
 
