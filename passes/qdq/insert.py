@@ -54,6 +54,7 @@ class _Insertion:
         self._plan = plan
         self._params = params
         self._activations: dict[tuple[ir.Value, QuantSpec], ir.Value] = {}
+        self._originals: dict[ir.Value, ir.Value] = {}
         self._stored: dict[object, Stored] = {}
 
     def quantize(self, op: PlannedOp) -> None:
@@ -70,19 +71,17 @@ class _Insertion:
             self._output(op.output, op.activation, weight_dtype)
 
     def _activation(self, value: ir.Value, spec: QuantSpec, dtype: ir.DataType) -> ir.Value:
-        key = (value, spec)
-        if key in self._activations:
-            return self._activations[key]
-        if value in self._activations.values():
-            return value  # the op before had its output quantized
-        self._activations[key] = self._quantize_dequantize(value, spec, dtype)
+        # Where the op before had its output quantized, `value` is what was dequantized from it.
+        key = (self._originals.get(value, value), spec)
+        if key not in self._activations:
+            self._activations[key] = self._quantize_dequantize(*key, dtype)
+            self._originals[self._activations[key]] = key[0]
         return self._activations[key]
 
     def _output(self, value: ir.Value, spec: QuantSpec, dtype: ir.DataType) -> None:
         """Let every reader of `value` read it quantized; graph outputs stay as they are."""
         dequantized = self._activation(value, spec, dtype)
-        quantize = dequantized.producer().inputs[0].producer()  # type: ignore[union-attr]
-        uses = [(node, i) for node, i in value.uses() if node is not quantize]
+        uses = [(node, i) for node, i in value.uses() if node.op_type != "QuantizeLinear"]
         rewire(uses, dequantized)
 
     def _quantize_dequantize(

@@ -1,5 +1,7 @@
 """Q/DQ nodes: where they go, what they hold, and that the result computes what it should."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -10,6 +12,7 @@ from onnxq.observers import get
 from onnxq.passes.plan import make_plan
 from onnxq.passes.qdq.insert import InsertQdq
 from onnxq.recipe import resolve
+from onnxq.types import QuantSpec
 
 CHAIN = """
 g (float[2, 32, 8, 8] x, float[32, 32, 3, 3] w1, float[32] wb1, float[32, 32, 3, 3] w2,
@@ -97,6 +100,30 @@ def test_all_readers_of_a_value_share_its_quantization():
     assert op_types(model).count("QuantizeLinear") == 1
     residual = next(node for node in model.graph if node.op_type == "Add")
     assert residual.inputs[1].is_graph_input()
+
+
+@pytest.mark.parametrize("wide", ["first", "second"])
+def test_ops_may_differ_in_how_they_read_a_value(wide):
+    """One op in 16 bits: what it hands on, or reads, is quantized for each reader's own spec."""
+    model = with_weights(CHAIN, opset=21)
+    before = model.clone()
+    plan = make_plan(model, resolve("int8"), targets.get("ort-cpu"))
+    spec = QuantSpec("uint16", symmetric=False)
+    ops = tuple(replace(o, activation=spec) if o.node == wide else o for o in plan.ops)
+    assert InsertQdq(replace(plan, ops=ops), params)(model).modified
+    found = {}
+    for node in model.graph:
+        if node.op_type in ("Conv", "Gemm"):
+            quantize = node.inputs[0].producer().inputs[0].producer()
+            found[node.name] = quantize.outputs[0].dtype
+            source = quantize.inputs[0].producer()
+            assert source is None or source.op_type != "DequantizeLinear"
+    expected = dict.fromkeys(("first", "second", "head"), ir.DataType.INT8)
+    assert found == expected | {wide: ir.DataType.UINT16}
+    feed = random_feed(model)
+    feed["x"] = np.clip(feed["x"], -2, 6)
+    (a,), (b,) = compute(before, **feed), compute(model, **feed)
+    assert a.shape == b.shape
 
 
 def test_a_shared_weight_is_stored_once_and_dequantized_for_each():
