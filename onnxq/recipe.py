@@ -182,7 +182,11 @@ _PRODUCTS: tuple[OpType, ...] = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 PRESETS: Mapping[str, Recipe] = {
     "int8": Recipe(preset="int8", ops=_PRODUCTS),
     "fp8": Recipe(preset="fp8", ops=_PRODUCTS, weights=Weights(algorithm="mse")),
-    "int4": Recipe(preset="int4", ops=("Gemm", "MatMul"), weights=Weights(bits=4, block_size=32)),
+    "int4": Recipe(
+        preset="int4",
+        ops=("Gemm", "MatMul"),
+        weights=Weights(bits=4, block_size=32, algorithm="auto"),
+    ),
 }
 
 RecipeLike: TypeAlias = Recipe | Mapping[str, Any] | str | os.PathLike[str]

@@ -40,7 +40,7 @@ def test_a_file(tmp_path, suffix):
     assert found == resolve("int4", yaml.safe_load(TEXT)) == resolve(recipe=str(path))
     assert found.ops == ("Gemm", "MatMul")
     assert found.weights.block_size == 64
-    assert found.weights.algorithm == "rtn"
+    assert found.weights.algorithm == "auto"
     assert found.weights_of("a/mlp/down_proj/b").block_size == 16
     assert found.weights_of("a/mlp/down_proj/b").symmetric is True
     assert found.float_pattern("m/layers.0/mlp/down_proj/x") == "*/layers.0/*"

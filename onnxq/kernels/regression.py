@@ -14,21 +14,26 @@ from onnxq.kernels._compile import kernel
 
 
 @kernel()
-def solve(sums, zero, lowest, highest, moves, rounds):
-    """Scale, zero point, and how much of the sum of w x^2 they explain."""
-    w, wx, wc, wcc, wcx = sums[0], sums[1], sums[2], sums[3], sums[4]
-    nothing = np.float32(0)
+def solve(w, wx, wc, wcc, wcx, zero, lowest, highest, moves, rounds):
+    """Scale, zero point, and how much of the sum of w x^2 they explain; without branches."""
+    nothing, one = np.float32(0), np.float32(1)
     z = zero
     if moves:
         d = w * wcc - wc * wc
-        s = (w * wcx - wx * wc) / d if d > 0 else nothing
-        m = (wcc * wx - wc * wcx) / d if d > 0 else nothing
+        known = d > nothing
+        d = d if known else one
+        s = (w * wcx - wx * wc) / d
+        m = (wcc * wx - wc * wcx) / d
+        usable = known and s > nothing
+        z = -m / (s if usable else one)
         if not rounds:
-            return s, (-m / s if s > 0 else zero), s * wcx + m * wx
-        z = np.rint(-m / s) if s > 0 else zero
+            return (s if usable else nothing), (z if usable else zero), s * wcx + m * wx
+        z = np.rint(z if usable else zero)
         z = z if z > lowest else lowest
         z = z if z < highest else highest
     across = wcx - z * wx
     square = wcc - np.float32(2) * z * wc + z * z * w
-    s = across / square if square > 0 else nothing
+    known = square > nothing
+    s = across / (square if known else one)
+    s = s if known else nothing
     return s, z, s * across

@@ -42,7 +42,9 @@ def graph(form, rows, columns, dtype="float"):
 
 
 def lowered(model, target, **weights):
-    plan = make_plan(model, resolve("int4", {"weights": weights}), targets.get(target))
+    plan = make_plan(
+        model, resolve("int4", {"weights": {"algorithm": "rtn"} | weights}), targets.get(target)
+    )
     assert LowerWeightOnly(plan)(model).modified
     return plan
 
@@ -85,7 +87,7 @@ def test_widths_and_zero_points_of_matmul_nbits(form, dtype, bits, kind, rows, b
     text = graph(form, rows, 24, dtype)
     float_model, model = with_weights(text), with_weights(text)
     weights = {"symmetric": kind == "symmetric", "float_zero_points": kind == "float", "bits": bits}
-    recipe = resolve("int4", {"weights": weights | {"block_size": block}})
+    recipe = resolve("int4", {"weights": weights | {"block_size": block, "algorithm": "rtn"}})
     if (kind == "float" and bits == 8) or (block is None and bits == 2):
         if block is None and not (kind == "float" and bits == 8):
             (kept,) = [

@@ -13,7 +13,7 @@ from onnxq.errors import NotFiniteError
 from onnxq.passes.weights import get, hqq, kquant, mse, rtn
 from onnxq.types import PerAxis, PerBlock, PerTensor, QuantSpec
 
-NAMES = ["rtn", "mse", "kquant", "hqq"]
+NAMES = ["rtn", "mse", "kquant", "hqq", "auto"]
 SPECS = [
     QuantSpec("int8", PerTensor()),
     QuantSpec("int8", PerAxis(0)),

@@ -1,0 +1,99 @@
+"""Weights that were codes before: found again, and kept as they are.
+
+A block that was made of 4-bit codes (a GGUF's Q4_0 or Q4_1, say) holds at most 16 values, evenly
+spaced. Its step is (high - low) / k for some k below 16, and then every x is low + n step up
+to float rounding. If the zero point must be an integer (or there is none), low / step must be one.
+Other blocks take a grid of least squares.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxq.kernels import grids, least_squares
+from onnxq.kernels._compile import SEARCH, kernel
+
+_ROUNDING = np.float32(2.0**-21)  # of the largest |x|: a few float32 roundings
+_MOST_STEPS = 16  # 4-bit codes; others would be found by accident or take too long
+_HOPELESS_AFTER = 8  # of the numbers of steps, if none of the neighbouring blocks fitted
+
+
+@kernel()
+def _low_and_high(x, low, high):
+    for l in range(low.size):
+        low[l] = x[0, l]
+        high[l] = x[0, l]
+    for r in range(1, x.shape[0]):
+        for l in range(low.size):
+            v = x[r, l]
+            low[l] = v if v < low[l] else low[l]
+            high[l] = v if v > high[l] else high[l]
+
+
+@kernel()
+def _farthest(x, low, step, far):
+    """How far any element is from its place on the grid."""
+    for l in range(far.size):
+        far[l] = np.float32(0)
+    for r in range(x.shape[0]):
+        for l in range(far.size):
+            v = x[r, l] - low[l]
+            off = abs(np.rint(v / step[l]) * step[l] - v)
+            far[l] = off if off > far[l] else far[l]
+
+
+@kernel()
+def _place(low, steps, step, allowed, lowest, highest, moves, rounds):
+    """The zero point that makes the codes fit, and whether there is one."""
+    exact = (lowest if moves else np.float32(0)) - low / step
+    if not moves:
+        nearest = np.rint(low / step)
+        fits = abs(nearest * step - low) <= allowed
+        return np.float32(0), fits and nearest >= lowest and nearest + steps <= highest
+    if not rounds:
+        return exact, True
+    zero = np.rint(exact)
+    zero = zero if zero > lowest else lowest
+    zero = zero if zero < highest else highest
+    first = np.rint(low / step) + zero
+    fits = abs((first - zero) * step - low) <= allowed
+    return zero, fits and first >= lowest and first + steps <= highest
+
+
+@kernel()
+def recover(x, scale, zero, lowest, highest, moves, rounds):
+    """Set `scale` and `zero` of the lanes of block `x` that lie on a grid; leave the others."""
+    lanes = scale.size
+    low, high = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
+    step, far = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
+    found = np.zeros(lanes, np.bool_)
+    _low_and_high(x, low, high)
+    most = int(highest - lowest)
+    any_found = False
+    for k in range(most, 0, -1):
+        if most - k == _HOPELESS_AFTER and not any_found:
+            return
+        steps = np.float32(k)
+        for l in range(lanes):
+            step[l] = (high[l] - low[l]) / steps
+            step[l] = step[l] if step[l] > grids.TINY else np.float32(1)
+        _farthest(x, low, step, far)
+        for l in range(lanes):
+            allowed = _ROUNDING * max(abs(low[l]), abs(high[l]))
+            z, fits = _place(low[l], steps, step[l], allowed, lowest, highest, moves, rounds)
+            if fits and far[l] <= allowed and not found[l] and high[l] > low[l]:
+                scale[l], zero[l] = step[l], z
+                found[l] = True
+                any_found = True
+
+
+@kernel(SEARCH)
+def search(x, importance, scale, zero, lowest, highest, moves, rounds):
+    """See the module."""
+    if moves:
+        least_squares.by_magnitude(x, importance, scale, zero, lowest, highest, moves, rounds)
+    else:
+        least_squares.plain(x, importance, scale, zero, lowest, highest, moves, rounds)
+    if highest - lowest < _MOST_STEPS:
+        for b in range(x.shape[0]):
+            recover(x[b], scale[b], zero[b], lowest, highest, moves, rounds)

@@ -1,0 +1,20 @@
+"""The best that needs no data: codes found again where there were some, else least squares.
+
+See `onnxq.kernels.lossless`. Measured on MiniLM and SmolLM2, the error that counts best is that of
+`kquant` with zero points, and that of `mse` without.
+"""
+
+from __future__ import annotations
+
+from onnxq.passes.weights import _blocks
+from onnxq.types import Array, QTensor, QuantSpec
+
+
+def quantize(weight: Array, spec: QuantSpec, importance: Array | None = None) -> QTensor:
+    """See `onnxq.passes.weights._blocks.quantize`."""
+    from onnxq.kernels import lossless  # noqa: PLC0415
+
+    return _blocks.quantize(weight, spec, lossless.search, importance)
+
+
+ALGORITHM = quantize
