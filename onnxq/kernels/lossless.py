@@ -13,7 +13,7 @@ import numpy as np
 from onnxq.kernels import grids, least_squares
 from onnxq.kernels._compile import SEARCH, kernel
 
-_ROUNDING = np.float32(2.0**-21)  # of the largest |x|: a few float32 roundings
+_ROUNDING = np.float32(2.0**-18)  # of the largest |x|: some roundings to float32, of larger terms
 _MOST_STEPS = 16  # 4-bit codes; others would be found by accident or take too long
 _HOPELESS_AFTER = 8  # of the numbers of steps, if none of the neighbouring blocks fitted
 
