@@ -12,7 +12,7 @@ more than --seconds or --megabytes is ended, and that is its result, as is a cra
 Accuracy is that of ONNX Runtime on the CPU on the whole file, also for files for TensorRT, judged
 by tests/judges.py on data that no calibration saw. Latency: see latency.py.
 
-With --results results are kept, and what is there is not measured again.
+With --results results are kept, and what is there is not measured again, but for latency.
 """
 
 import argparse
@@ -85,10 +85,7 @@ def _compare(name, folder, given):
         if results[tool]["status"] == "ok" and not isinstance(results[tool]["accuracy"], str):
             files[tool] = made
         print(f"{name} {tool}: {results[tool]['status']}", file=sys.stderr)
-    times = _kept(
-        folder / f"latency-{len(files)}.json",
-        lambda: latency.medians(files, _middle(feeds), given.rounds),
-    )
+    times = latency.medians(files, _middle(feeds), given.rounds)
     for tool, milliseconds in times.items():
         results[tool]["latency_ms"] = milliseconds
     return results

@@ -1,6 +1,10 @@
 """The results as Markdown: a table for each model, and one of what is to be shown."""
 
 _HEADER = ("tool", "accuracy", "CPU s", "wall s", "peak MB", "file MB", "latency ms")
+_SUMMARY = (
+    *("model", "float", "onnxq", "best peer", "least CPU of its equals", "of those set by hand"),
+    "least memory",
+)
 
 
 def model_table(name, results):
@@ -22,8 +26,11 @@ def model_table(name, results):
 
 
 def summary(all_results, noise):
-    """onnxq beside the best of the peers, and beside the fastest and the leanest of the equals."""
-    rows = [("model", "float", "onnxq", "best peer", "least CPU of its equals", "least memory")]
+    """onnxq beside the best peer, and the fastest of those as good as it, and the leanest.
+
+    How many times its CPU time and memory they take is in brackets. Peers set by hand are apart.
+    """
+    rows = [_SUMMARY]
     for name, results in all_results.items():
         float_ = results["float"]
         peers = {t: r for t, r in results.items() if _is_peer(t) and _is_good(r)}
@@ -32,6 +39,8 @@ def summary(all_results, noise):
             equals = {
                 t: r for t, r in peers.items() if r["accuracy"] >= ours["accuracy"] - noise[name]
             }
+            by_hand = {t: r for t, r in equals.items() if t.endswith("by hand")}
+            by_default = {t: r for t, r in equals.items() if t not in by_hand}
             rows.append(
                 (
                     name,
@@ -39,7 +48,8 @@ def summary(all_results, noise):
                     f"{tool.removeprefix('onnxq ')}: {ours['accuracy']:.4f}, "
                     f"{ours['cpu_s']} s, {ours['rss_mb']:.0f} MB",
                     _best(peers, "accuracy", -1, "{:.4f}"),
-                    _best(equals, "cpu_s", 1, "{:.1f} s", ours),
+                    _best(by_default, "cpu_s", 1, "{:.1f} s", ours),
+                    _best(by_hand, "cpu_s", 1, "{:.1f} s", ours),
                     _best(peers, "rss_mb", 1, "{:.0f} MB", ours),
                 )
             )
