@@ -19,12 +19,15 @@ def padded(folder):
     largest = {}
     for feed in read(folder):
         for name, array in feed.items():
-            largest[name] = np.maximum(largest.get(name, 0), array.shape)
+            largest[name] = np.maximum(largest.get(name, array.shape), array.shape).astype(int)
     for feed in read(folder):
-        yield {
-            name: np.pad(array, [(0, int(n)) for n in largest[name] - array.shape])
-            for name, array in feed.items()
-        }
+        yield {name: _grown(array, largest[name]) for name, array in feed.items()}
+
+
+def _grown(array, shape):
+    grown = np.zeros(shape, array.dtype)
+    grown[tuple(map(slice, array.shape))] = array
+    return grown
 
 
 class Reader:
