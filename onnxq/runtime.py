@@ -60,6 +60,9 @@ def session(
     # Threads that wait by spinning take the cores from what happens between two runs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_mem_pattern = not memory_flat
+    if not optimize:
+        # Kernels copy weights into layouts of their own when they are made, fused or not.
+        options.add_session_config_entry("session.disable_prepacking", "1")
     if memory_flat:
         options.execution_order = runtime.ExecutionOrder.PRIORITY_BASED
     if not optimize:

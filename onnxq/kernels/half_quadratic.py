@@ -19,7 +19,7 @@ import numpy as np
 from onnxq.kernels import grids, regression
 from onnxq.kernels._compile import SEARCH, kernel
 
-_ROUNDS = 20
+_ROUNDS = 12
 _BETA, _KAPPA = np.float32(10), np.float32(1.01)
 _POWER = np.float32(-0.3)  # p - 1, with p = 0.7
 # (1 - (p - 1)) times about the bits of 1, such that the power below is nowhere far off.
