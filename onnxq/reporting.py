@@ -86,6 +86,7 @@ def _decision(
         source = plan.inputs[op.node]
         numbers["input"] = str(op.activation)
         numbers["input_scale"] = float(store.params(source, op.activation).scale)
+        numbers["range"] = store.explain(source, op.activation)
     return Decision(
         op.node,
         op.op_type,

@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,9 @@ class CalibStore:
     observer: str
     settings: Mapping[str, Any]
     is_random: bool = False
+    _found: dict[tuple[str, QuantSpec], QParams] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def params(self, tensor: str, spec: QuantSpec) -> QParams:
         """The scale and zero point of `tensor`.
@@ -55,17 +58,23 @@ class CalibStore:
             DataError: It was not observed, or had no elements in any sample.
             RecipeError: The observer cannot give what `spec` asks for.
         """
-        if tensor not in self.states:
-            raise DataError(
-                f"The statistics hold nothing about '{tensor}' (they hold "
-                f"{len(self.states)} tensors).",
-                "Calibrate again with this recipe and target.",
-            )
-        observer = observers.get(self.observer, self.settings)
-        try:
-            return observer.finish(self.states[tensor], spec)
-        except DataError as failure:
-            raise DataError(f"Tensor '{tensor}': {failure.what}", failure.fix) from failure
+        if (tensor, spec) not in self._found:
+            if tensor not in self.states:
+                raise DataError(
+                    f"The statistics hold nothing about '{tensor}' (they hold "
+                    f"{len(self.states)} tensors).",
+                    "Calibrate again with this recipe and target.",
+                )
+            observer = observers.get(self.observer, self.settings)
+            try:
+                self._found[tensor, spec] = observer.finish(self.states[tensor], spec)
+            except DataError as failure:
+                raise DataError(f"Tensor '{tensor}': {failure.what}", failure.fix) from failure
+        return self._found[tensor, spec]
+
+    def explain(self, tensor: str, spec: QuantSpec) -> str:
+        """How `params` found the range of `tensor`, and how much it clips."""
+        return observers.get(self.observer, self.settings).explain(self.states[tensor], spec)
 
     def saw(self, tensor: str) -> bool:
         """Whether any sample had values of `tensor`; a branch may never have been taken."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,14 @@ SIDE = 2048  # bins on each side of zero
 _BITS = 11
 _LEAST = -149  # the exponent of the smallest float32; of tensors that are all zero, too
 _RANGES = MinMax()
+
+
+class Range(NamedTuple):
+    """What is kept of a tensor's values, and how that was found."""
+
+    low: float
+    high: float
+    how: str
 
 
 class Histogram(ABC):
@@ -83,12 +91,25 @@ class Histogram(ABC):
                 f"The observer '{self.name}' cannot give a {spec.granularity} scale.",
                 "Quantize activations per-tensor.",
             )
-        whole = _RANGES.finish(state, spec)  # fails if nothing was seen
+        found = self._found(state, spec)
+        return range_params(found.low, found.high, spec)
+
+    def explain(self, state: State, spec: QuantSpec) -> str:
+        """See `Observer`."""
+        found = self._found(state, spec)
+        return f"{found.how}, clips {_share_outside(state, found):.2g} %"
+
+    def choose_range(self, counts: Array, width: float, whole: Range, spec: QuantSpec) -> Range:
+        """The range to keep of `whole`, which is that of all values; see `choose`."""
+        limit = self.choose(counts, width, max(-whole.low, whole.high), spec)
+        return Range(max(whole.low, -limit), min(whole.high, limit), self.name)
+
+    def _found(self, state: State, spec: QuantSpec) -> Range:
+        _RANGES.finish(state, spec)  # fails if nothing was seen
+        whole = Range(float(state["min"].min()), float(state["max"].max()), _RANGES.name)
         if not state["counts"].any():
             return whole
-        low, high = float(state["min"].min()), float(state["max"].max())
-        limit = self.choose(state["counts"], width(state), max(-low, high), spec)
-        return range_params(max(low, -limit), min(high, limit), spec)
+        return self.choose_range(state["counts"], width(state), whole, spec)
 
     @abstractmethod
     def choose(self, counts: Array, width: float, largest: float, spec: QuantSpec) -> float:
@@ -105,6 +126,16 @@ class Histogram(ABC):
 def width(state: State) -> float:
     """The width of a bin."""
     return float(np.ldexp(1.0, int(state["exponent"]) - _BITS))
+
+
+def _share_outside(state: State, kept: Range) -> float:
+    """How many percent of the values lie in bins that are outside of a range."""
+    counts = state["counts"]
+    start = np.arange(-SIDE, SIDE) * width(state)
+    outside = counts[(start >= kept.high) | (start + width(state) <= kept.low)]
+    whole_low, whole_high = float(state["min"].min()), float(state["max"].max())
+    clips = kept.low > whole_low or kept.high < whole_high
+    return 100 * float(outside.sum()) / max(int(counts.sum()), 1) if clips else 0.0
 
 
 def magnitudes(counts: Array) -> Array:

@@ -62,3 +62,11 @@ class Observer(Protocol):
             RecipeError: The state does not tell this granularity.
         """
         ...
+
+    def explain(self, state: State, spec: QuantSpec) -> str:
+        """How `finish` finds the range, and how much it clips: "mse, clips 0.03 %".
+
+        Raises:
+            DataError, RecipeError: As `finish` does.
+        """
+        ...

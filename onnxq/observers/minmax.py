@@ -64,5 +64,10 @@ class MinMax:
             raise DataError("The observer 'minmax' saw no value.", "Calibrate with more data.")
         return range_params(float(state["min"].min()), float(state["max"].max()), spec)
 
+    def explain(self, state: State, spec: QuantSpec) -> str:
+        """See `Observer`."""
+        del state, spec
+        return "minmax, clips 0 %"
+
 
 OBSERVER = MinMax

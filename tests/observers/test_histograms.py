@@ -14,11 +14,15 @@ from onnxq.observers.entropy import divergence
 from onnxq.types import PerAxis, QuantSpec
 
 NAMES = ["entropy", "mse", "percentile"]
+COUNTING = [*NAMES, "auto"]
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 BATCHES = st.lists(
     st.lists(FLOATS, max_size=5).map(lambda v: np.array(v, np.float32).reshape(1, -1)),
     min_size=1,
     max_size=6,
+)
+algebra = pytest.mark.parametrize(
+    "observer", [observers.get(name) for name in COUNTING], ids=COUNTING
 )
 every = pytest.mark.parametrize("observer", [observers.get(name) for name in NAMES], ids=NAMES)
 
@@ -35,10 +39,10 @@ def bits(state):
 
 
 def test_every_observer_is_tested():
-    assert {*NAMES, "minmax"} == set(registry.names("onnxq.observers"))
+    assert {*COUNTING, "minmax", "absmax", "moments"} == set(registry.names("onnxq.observers"))
 
 
-@every
+@algebra
 @given(a=BATCHES, b=BATCHES, c=BATCHES)
 def test_merge_is_associative_and_commutative(observer, a, b, c):
     a, b, c = (observe(observer, *each) for each in (a, b, c))
@@ -48,7 +52,7 @@ def test_merge_is_associative_and_commutative(observer, a, b, c):
     assert bits(merge(a, observer.init())) == bits(a)
 
 
-@every
+@algebra
 @given(batches=BATCHES, random=st.randoms(use_true_random=False))
 def test_batching_and_order_do_not_matter(observer, batches, random):
     whole = bits(observe(observer, np.concatenate(batches, axis=1)))
@@ -146,7 +150,7 @@ def test_outliers_are_clipped(observer):
     assert float(observer.finish(state, QuantSpec("int8")).scale) < 0.8 * 60 / 127
 
 
-@every
+@algebra
 @pytest.mark.parametrize("values", [[0.0], [0.0, 1e-45], [3e38, -3e38], [5.0], [-0.25] * 9])
 def test_extreme_tensors(observer, values):
     state = observe(observer, np.array([values], np.float32))
@@ -156,7 +160,7 @@ def test_extreme_tensors(observer, values):
         assert params.scale >= np.finfo(np.float32).tiny
 
 
-@every
+@algebra
 def test_what_cannot_be_told(observer):
     with pytest.raises(DataError, match="saw no value"):
         observer.finish(observer.init(), QuantSpec("int8"))
@@ -164,7 +168,7 @@ def test_what_cannot_be_told(observer):
         observer.finish(observe(observer, np.ones((1, 2))), QuantSpec("int8", PerAxis(0)))
 
 
-@every
+@algebra
 def test_channels_scaled_apart_keep_their_ranges(observer):
     state = observe(observer, np.array([[1.0, -2.0], [30.0, 0.0]]))
     rescaled = observer.rescale(state, np.array([2.0, 0.1]))
