@@ -1,5 +1,7 @@
 """Observers that clip: the algebra of their counts, and plain references for what they choose."""
 
+import re
+
 import numpy as np
 import pytest
 from graphs import random_feed, with_weights
@@ -154,7 +156,7 @@ def test_outliers_are_clipped(observer):
 @pytest.mark.parametrize("values", [[0.0], [0.0, 1e-45], [3e38, -3e38], [5.0], [-0.25] * 9])
 def test_extreme_tensors(observer, values):
     state = observe(observer, np.array([values], np.float32))
-    for spec in (QuantSpec("int8"), QuantSpec("uint8", symmetric=False)):
+    for spec in (QuantSpec("int8"), QuantSpec("uint8", symmetric=False), QuantSpec("fp8e4m3")):
         params = observer.finish(state, spec)
         assert np.isfinite(params.scale)
         assert params.scale >= np.finfo(np.float32).tiny
@@ -182,9 +184,8 @@ def test_counts_of_absolute_values():
     assert (folded[0], folded[-1], folded.sum()) == (7, 11, 18)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", COUNTING)
 def test_a_model_is_quantized_with_each(name):
-
     model = with_weights(
         "g (float[8, 64] x, float[64, 64] w) => (float[8, 64] y) { [op] y = MatMul(x, w) }"
     )
@@ -198,5 +199,7 @@ def test_a_model_is_quantized_with_each(name):
             calibration=feeds,
             recipe={"activations": {"observer": observer}},
         ).report
-        scales[observer] = report.decisions[0].numbers["input_scale"]
+        numbers = report.decisions[0].numbers
+        scales[observer] = numbers["input_scale"]
+        assert re.fullmatch(rf"({name}|minmax), clips [\d.e-]+ %", numbers["range"])
     assert scales[name] <= scales["minmax"]
