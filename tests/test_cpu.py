@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from onnxq.cpu import has_vnni
+
+X86 = "processor\t: {}\nvendor_id\t: GenuineIntel\nflags\t\t: fpu avx2 {}\nbugs\t\t: mds\n\n"
+ARM = "processor\t: {}\nBogoMIPS\t: 243.75\nFeatures\t: fp asimd {}\n\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "flag", "expected"),
+    [
+        (X86, "avx512_vnni", True),
+        (X86, "avx_vnni", True),
+        (X86, "avx512f", False),
+        (X86, "avx512_vnni_like", False),
+        (ARM, "asimddp", True),
+        (ARM, "i8mm", True),
+        (ARM, "crc32", False),
+    ],
+)
+def test_the_flags_decide(tmp_path: Path, form: str, flag: str, expected: bool) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text("".join(form.format(core, flag) for core in range(2)))
+    assert has_vnni(file) is expected
+
+
+def test_every_core_must_have_it(tmp_path: Path) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(ARM.format(0, "asimddp") + ARM.format(1, "crc32"))
+    assert not has_vnni(file)
+
+
+def test_no_file_means_no(tmp_path: Path) -> None:
+    assert not has_vnni(tmp_path / "missing")
+
+
+def test_a_file_without_flags_means_no(tmp_path: Path) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text("processor : 0\nflag of the day : avx512_vnni\n")
+    assert not has_vnni(file)
