@@ -1,22 +1,25 @@
 """The accuracy of a static plan: measured on data, and mended where that pays.
 
 Activations are equalized where an op gains by it; an op whose own output int8 would harm stays in
-float; and a few more do if the outputs of the model gain by it.
+float; biases take back what rounding adds on average; and a few more ops stay in float if the
+outputs of the model gain by it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from onnxq.calib.feeds import Sample
+from onnxq.bias import bias_shifts
+from onnxq.calib.feeds import FeedSource
 from onnxq.calib.store import CalibStore
 from onnxq.equalization import equalize
 from onnxq.fidelity import op_sqnr
 from onnxq.parts import Part
 from onnxq.passes.plan import QuantPlan
+from onnxq.passes.transforms.correct_bias import CorrectBias
 from onnxq.recovery import recover
 
 
@@ -27,18 +30,20 @@ class Measured:
     Attributes:
         sqnr: Of each op that was planned at first, in dB, by its name.
         alphas: How much of the activation of an op was moved into its weights, by the op's name.
+        corrected: The ops from whose biases a shift was taken.
         parts: Of the outputs, the worst first.
-        samples: What it was measured on, in words.
+        samples: What the outputs were measured on, in words.
     """
 
     sqnr: Mapping[str, float] = field(default_factory=dict)
     alphas: Mapping[str, float] = field(default_factory=dict)
+    corrected: Collection[str] = ()
     parts: Sequence[Part] = ()
     samples: str = ""
 
 
 def mend(
-    model: ir.Model, plan: QuantPlan, store: CalibStore, samples: Sequence[Sample]
+    model: ir.Model, plan: QuantPlan, store: CalibStore, feeds: FeedSource
 ) -> tuple[QuantPlan, CalibStore, Measured]:
     """Change a plan so that the model keeps its accuracy.
 
@@ -46,21 +51,28 @@ def mend(
         model: The float model, prepared; equalized in place, which changes nothing it computes.
         plan: Its static plan.
         store: Its statistics.
-        samples: To measure on.
+        feeds: The data; what was calibrated on serves to measure ops, what was held out to judge
+            the outputs.
 
     Returns:
         The plan and the statistics of the model as it is now, and what was measured.
     """
-    recipe = plan.recipe
+    recipe, samples = plan.recipe, feeds.some()
     equalized = equalize(model, plan, store, op_sqnr(model, plan, store.params, samples), samples)
     store, sqnr = equalized.store, equalized.sqnr
     plan = plan.again(model)
     plan = plan.leave_float(_too_noisy(plan, sqnr))
     if not plan.ops:
         return plan, store, Measured(sqnr, equalized.alphas)
-    recovered = recover(model, plan, store.params, sqnr, samples, recipe.recovery)
+    shifts = bias_shifts(model, plan, store.params, samples)
+    judged = feeds.held_out() or samples
+    recovered = recover(model, plan, store.params, sqnr, shifts, judged, recipe.recovery)
     plan = plan.leave_float(recovered.reasons)
-    return plan, store, Measured(sqnr, equalized.alphas, recovered.parts)
+    CorrectBias(plan, recovered.shifts)(model)
+    corrected = recovered.shifts.keys() & {op.node for op in plan.ops}
+    where = "held out of the calibration data" if feeds.held_out() else "of the calibration data"
+    on = f"{len(judged)} samples {where}"
+    return plan, store, Measured(sqnr, equalized.alphas, corrected, recovered.parts, on)
 
 
 def _too_noisy(plan: QuantPlan, sqnr: Mapping[str, float]) -> dict[str, str]:

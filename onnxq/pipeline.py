@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -117,8 +117,7 @@ def quantize(
         plan = plan.leave_float(_unreached(plan, store))
         _require_ops(plan)
         if feeds is not None:
-            plan, store, measured = mend(own, plan, store, feeds.some())
-            measured = replace(measured, samples=feeds.about_some())
+            plan, store, measured = mend(own, plan, store, feeds)
             _require_ops(plan)
         InsertQdq(plan, store.params)(own)
     LowerWeightOnly(plan)(own)

@@ -30,10 +30,12 @@ from onnxq.passes.qdq.beside import put_beside
 from onnxq.passes.qdq.insert import ActivationParams
 from onnxq.progress import progress
 from onnxq.recipe import Recovery
+from onnxq.types import Array
 
 _GAIN = 1.0  # dB: what a round of ops in float must be worth
 _SHARE = 0.02  # of the noise: what an op in float must take away
 _ROUNDS = 4
+_INAUDIBLE = 60.0  # dB: beyond it nothing gets better
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,12 @@ class Recovered:
     Attributes:
         reasons: The ops to leave in float, each with its reason.
         parts: Of the outputs with them in float, the worst first.
+        shifts: What to take from the biases: those given, or none if the outputs are better off.
     """
 
     reasons: dict[str, str]
     parts: list[Part]
+    shifts: Mapping[str, Array]
 
 
 def recover(
@@ -54,6 +58,7 @@ def recover(
     plan: QuantPlan,
     params: ActivationParams,
     fidelity: Mapping[str, float],
+    shifts: Mapping[str, Array],
     samples: Sequence[Sample],
     limits: Recovery | None,
 ) -> Recovered:
@@ -64,13 +69,20 @@ def recover(
         plan: Its static plan.
         params: Gives the calibrated scale and zero point of a value by its name.
         fidelity: The SQNR of every planned op, in dB.
+        shifts: What to take from the biases of the ops, if that helps.
         samples: To measure on.
         limits: When to stop; None to measure only.
     """
-    parts, noise = _measure(model, plan, params, samples)
+    parts, noise = measure(model, plan, params, samples)
+    if shifts and parts:
+        corrected, less_noise = measure(model, plan, params, samples, shifts)
+        if _mean(corrected) > _mean(parts):
+            parts, noise = corrected, less_noise
+        else:
+            shifts = {}
     reasons: dict[str, str] = {}
     if limits is None or not parts:
-        return Recovered(reasons, parts)
+        return Recovered(reasons, parts, shifts)
     most = min(math.ceil(limits.max_float_ops * len(plan.ops)), len(plan.ops) - 1)
     with progress("Recovering accuracy", _ROUNDS) as advance:
         for _ in range(_ROUNDS):
@@ -80,13 +92,13 @@ def recover(
             found = shares(model, fidelity, noise, worst)
             chosen = _to_leave(found, worst.sqnr, limits.min_sqnr, most - len(reasons))
             left = plan.leave_float(dict.fromkeys([*reasons, *chosen], ""))
-            better, noise = _measure(model, left, params, samples)
+            better, noise = measure(model, left, params, samples, shifts)
             advance()
             if not chosen or better[0].sqnr < worst.sqnr + _GAIN:
                 break
             reasons |= {name: _reason(found[name], worst, better[0], chosen) for name in chosen}
             parts = better
-    return Recovered(reasons, parts)
+    return Recovered(reasons, parts, shifts)
 
 
 def _reason(share: float, worst: Part, better: Part, chosen: Sequence[str]) -> str:
@@ -109,12 +121,21 @@ def _to_leave(found: Mapping[str, float], sqnr: float, wanted: float, most: int)
     return chosen
 
 
-def _measure(
-    model: ir.Model, plan: QuantPlan, params: ActivationParams, samples: Sequence[Sample]
+def _mean(parts: Sequence[Part]) -> float:
+    """Over all parts, in dB: less a matter of chance than the worst alone."""
+    return sum(min(part.sqnr, _INAUDIBLE) for part in parts) / len(parts)
+
+
+def measure(
+    model: ir.Model,
+    plan: QuantPlan,
+    params: ActivationParams,
+    samples: Sequence[Sample],
+    shifts: Mapping[str, Array] | None = None,
 ) -> tuple[list[Part], Noise]:
-    """The parts of the outputs of the quantized model, and the noise inside of it."""
+    """The parts of the outputs of the quantized model, the worst first, and the noise inside."""
     clone = model.clone()
-    beside = put_beside(clone, plan.again(clone), params)
+    beside = put_beside(clone, plan.again(clone), params, shifts)
     session = runtime.session(clone, memory_flat=True)
     names = [output.name for output in session.get_outputs()]
     noise, parts = Noise(beside), Parts()

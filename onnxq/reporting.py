@@ -100,6 +100,7 @@ def _numbers(node: str, measured: Measured) -> dict[str, float | int | str]:
     found = {
         "sqnr_db": _json_number(measured.sqnr.get(node)),
         "equalized_alpha": measured.alphas.get(node),
+        "bias": "corrected" if node in measured.corrected else None,
     }
     return {name: number for name, number in found.items() if number is not None}
 

@@ -13,7 +13,7 @@ from onnxq.fidelity import op_sqnr
 from onnxq.observers import get
 from onnxq.passes.plan import make_plan
 from onnxq.recipe import resolve
-from onnxq.recovery import _measure
+from onnxq.recovery import measure
 
 # Two ways from x to an output each, and one that both share.
 TWO_WAYS = (
@@ -40,7 +40,7 @@ def test_shares():
     params = calibrate(float_model, feeds, plan.activations(), get("minmax")).params
     samples = feeds.some()
     alone = op_sqnr(float_model, plan, params, samples)
-    parts, noise = _measure(float_model, plan, params, samples)
+    parts, noise = measure(float_model, plan, params, samples)
     found = {
         name: shares(float_model, alone, noise, next(p for p in parts if p.output == name))
         for name in ("y", "z")

@@ -35,7 +35,7 @@ Give it in one of these ways:
 From Python also a list of such dicts, or a function that yields them.
 Some 32 to 128 samples like those of real use are enough."""
 
-_KEPT = 16
+_KEPT, _KEPT_OUT = 8, 16  # of the feeds given, and of those held out
 _HELD_OUT = 8  # one feed of so many
 _HELD_OUT_FROM = 16  # feeds
 
@@ -66,10 +66,7 @@ class FeedSource:
         description: Where they come from, for the report.
         length: How many there are; None when that shows only at the end.
         is_random: Whether they are made up.
-        held_out: Whether the last reading held out some.
     """
-
-    held_out = False
 
     def __init__(
         self,
@@ -87,7 +84,8 @@ class FeedSource:
         self.is_random = is_random
         self._may_be_empty = may_be_empty
         self._holds_out = holds_out
-        self._kept: _Reservoir | None = None
+        self._given: list[Sample] = []
+        self._held_out: list[Sample] = []
         self._inputs = inputs
         self._read = read
 
@@ -97,7 +95,7 @@ class FeedSource:
         Raises:
             DataError: A feed does not fit, the source fails, or there is no feed at all.
         """
-        given, held_out = _Reservoir(), _Reservoir()
+        given, held_out = _Reservoir(_KEPT), _Reservoir(_KEPT_OUT)
         for index, (name, feed) in enumerate(self._read()):
             label = f"feed {index} ({name})" if name else f"feed {index} of {self.description}"
             sample = Sample(label, check_feed(self._inputs, feed, label))
@@ -110,14 +108,13 @@ class FeedSource:
             for sample in held_out.samples:
                 given.add(sample)
                 yield sample
-            held_out = _Reservoir()
+            held_out = _Reservoir(_KEPT_OUT)
         if not given.seen and not self._may_be_empty:
             raise DataError(f"There is no feed in {self.description}.", HOW_TO_GIVE_DATA)
-        self.held_out = held_out.seen > 0
-        self._kept = held_out if self.held_out else given
+        self._given, self._held_out = given.samples, held_out.samples
 
     def hold_out(self) -> FeedSource:
-        """The feeds without some, about one of eight, which `some` gives instead.
+        """The feeds without some, about one of eight: see `held_out`.
 
         Which ones depends on their contents alone, not on their order. Of less than 16 feeds none
         is held out.
@@ -153,34 +150,30 @@ class FeedSource:
         )
 
     def some(self) -> list[Sample]:
-        """A few samples from all over the data: kept when it was read, or read now.
-
-        Those held out, if any are: see `held_out`.
-        """
-        if self._kept is None:
+        """A few samples from all over the data: kept when it was read, or read now."""
+        if not self._given:
             for _ in self:
                 pass
-        assert self._kept is not None
-        return self._kept.samples
+        return self._given
 
-    def about_some(self) -> str:
-        """What `some` gives, in words."""
-        count = len(self.some())
-        what = "held out of the calibration data" if self.held_out else "of the calibration data"
-        return f"{count} samples {what}"
+    def held_out(self) -> list[Sample]:
+        """A few of the samples that `hold_out` left out; empty if there are none."""
+        self.some()
+        return self._held_out
 
 
 class _Reservoir:
     """Some of many samples, each as likely to be among them (Vitter 1985, algorithm R)."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         self.samples: list[Sample] = []
         self.seen = 0
+        self._size = size
         self._draw = random.Random(0)
 
     def add(self, sample: Sample) -> None:
-        place = self.seen if self.seen < _KEPT else self._draw.randint(0, self.seen)
-        if place < _KEPT:
+        place = self.seen if self.seen < self._size else self._draw.randint(0, self.seen)
+        if place < self._size:
             self.samples[place : place + 1] = [sample]
         self.seen += 1
 

@@ -8,6 +8,7 @@ One inference tells how far each value is off by all that was quantized before i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -17,6 +18,8 @@ from onnxq.passes.plan import QuantPlan
 from onnxq.passes.qdq.insert import ActivationParams
 from onnxq.passes.qdq.sums import Measure, Sums
 from onnxq.passes.qdq.twins import Twins, sites
+from onnxq.passes.transforms.correct_bias import CorrectBias
+from onnxq.types import Array
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,19 @@ class Beside:
     values: dict[str, Sums]
 
 
-def put_beside(model: ir.Model, plan: QuantPlan, params: ActivationParams) -> Beside:
+def put_beside(
+    model: ir.Model,
+    plan: QuantPlan,
+    params: ActivationParams,
+    shifts: Mapping[str, Array] | None = None,
+) -> Beside:
     """Put a quantized copy beside `model`, whose outputs become those of both, and sums.
 
     Args:
         model: The float model, edited in place.
         plan: The static plan of this very model.
         params: Gives the calibrated scale and zero point of a value by its name.
+        shifts: What to take from the biases of the copy: see `CorrectBias`.
     """
     nodes = list(model.graph)
     watched = {op.node: sites(plan.graph_nodes[op.node]) for op in plan.ops}
@@ -60,6 +69,7 @@ def put_beside(model: ir.Model, plan: QuantPlan, params: ActivationParams) -> Be
         for op in plan.ops
         if plan.graph_nodes[op.node] in in_main
     }
+    CorrectBias(twins.plan(), shifts or {})(model)
     twins.quantize(params)
     outputs = list(zip(model.graph.outputs, copied_outputs, strict=True))
     pairs = [(a.name or "", b.name or "") for a, b in outputs]

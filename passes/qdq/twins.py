@@ -89,11 +89,14 @@ class Twins:
         """Quantize `value` with the scale of `original`."""
         self._originals[value.name] = self._originals.get(original.name, original.name)
 
+    def plan(self) -> QuantPlan:
+        """The plan, about the copies."""
+        return dataclasses.replace(self._plan, ops=tuple(self._ops), graph_nodes=self._nodes)
+
     def quantize(self, params: ActivationParams) -> None:
         """Quantize the copies."""
-        plan = dataclasses.replace(self._plan, ops=tuple(self._ops), graph_nodes=self._nodes)
         originals = self._originals
-        InsertQdq(plan, lambda name, spec: params(originals.get(name) or name, spec))(
+        InsertQdq(self.plan(), lambda name, spec: params(originals.get(name) or name, spec))(
             self.editor.model
         )
 
