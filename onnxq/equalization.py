@@ -13,13 +13,22 @@ from onnxq.calib.feeds import Sample
 from onnxq.calib.store import CalibStore
 from onnxq.fidelity import op_sqnr
 from onnxq.passes.plan import PlannedOp, QuantPlan
-from onnxq.passes.transforms.equalize import Equalize, equalized, strength
+from onnxq.passes.transforms.absorb import Absorption
+from onnxq.passes.transforms.equalize import (
+    Equalize,
+    absorptions,
+    channels,
+    equalized,
+    strength,
+)
 from onnxq.types import Array
 
 _ALPHAS = (0.75, 1.0, 0.5)  # the one first that is the best of them most often
 _GOOD = 32.0  # dB: an op that is so true to its original is left alone
 _GAIN = 2.0  # dB: what a division at run time must be worth
-_HOPE = 1.0  # dB: an op that gains less with one alpha will not gain enough with another
+_HOPE = 0.5  # of that: an op that gains less with one alpha will not gain enough with another
+_FREE_GAIN = 0.5  # dB: one that costs nothing at run time
+_LOSS = 1.0  # dB: what the op that takes in the division may lose
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,8 @@ def equalize(
         sqnr: The fidelity of every planned op, in dB.
         samples: To measure on.
     """
-    readers = _candidates(plan, store, sqnr)
+    absorbed = absorptions(plan)
+    readers = _candidates(plan, store, sqnr, absorbed)
     best: dict[str, tuple[float, float, Array]] = {}
     improved = dict(sqnr)
     left = readers
@@ -61,30 +71,37 @@ def equalize(
         if not left:
             break
         strengths = {name: _strength(ops, plan, store, name, alpha) for name, ops in left.items()}
-        found = _try(model, plan, store, strengths, left, samples)
+        found = _try(model, plan, _rescaled(store, strengths, absorbed), strengths, samples)
         hopeful = {}
         for name, ops in left.items():
             gain = min(found[op.node] - sqnr[op.node] for op in ops)
-            if gain >= max(_GAIN, best[name][0] if name in best else 0):
+            makers = _makers(plan, absorbed.get(name))
+            if any(found[maker] < sqnr[maker] - _LOSS for maker in makers):
+                continue
+            least = _FREE_GAIN if name in absorbed else _GAIN
+            if gain >= max(least, best[name][0] if name in best else 0):
                 best[name] = (gain, alpha, strengths[name])
-                improved |= {op.node: found[op.node] for op in ops}
-            if gain >= _HOPE and min(improved[op.node] for op in ops) < _GOOD:
+                improved |= {node: found[node] for node in [*makers, *(op.node for op in ops)]}
+            if gain >= _HOPE * least and min(improved[op.node] for op in ops) < _GOOD:
                 hopeful[name] = ops
         left = hopeful
     if not best:
         return Equalization(store, improved, {})
     chosen = {name: strength for name, (_, _, strength) in best.items()}
     Equalize(plan, chosen)(model)
-    store = _rescaled(store, chosen)
+    store = _rescaled(store, chosen, absorbed)
     alphas = {op.node: best[name][1] for name in best for op in readers[name]}
     return Equalization(store, improved, alphas)
 
 
 def _candidates(
-    plan: QuantPlan, store: CalibStore, sqnr: Mapping[str, float]
+    plan: QuantPlan,
+    store: CalibStore,
+    sqnr: Mapping[str, float],
+    absorbed: Mapping[str, Absorption],
 ) -> dict[str, list[PlannedOp]]:
     """The ops that read each activation which may gain."""
-    # Between two ops whose kernels hand on integers there is no place to divide.
+    # Between two ops whose kernels hand on integers there is no place to divide at run time.
     integers = {op.output.name for op in plan.ops if op.output is not None}
     readers: dict[str, list[PlannedOp]] = {}
     for op in plan.ops:
@@ -92,22 +109,11 @@ def _candidates(
     return {
         name: ops
         for name, ops in readers.items()
-        if name not in integers
+        if (name not in integers or name in absorbed)
         and min(sqnr[op.node] for op in ops) < _GOOD
         and len({op.operands.channel_axis for op in ops}) == 1
-        and all(_channels(plan, op) == _largest(store, name).size for op in ops)
+        and all(channels(op, plan.graph_nodes[op.node]) == _largest(store, name).size for op in ops)
     }
-
-
-def _channels(plan: QuantPlan, op: PlannedOp) -> int:
-    weight = op.operands.weight.const_value
-    assert weight is not None
-    shape = weight.shape.numpy()
-    if op.operands.reduced_axis is not None:
-        return shape[op.operands.reduced_axis]
-    if op.op_type == "ConvTranspose":
-        return shape[0]
-    return shape[1] * plan.graph_nodes[op.node].attributes.get_int("group", 1)
 
 
 def _largest(store: CalibStore, name: str) -> Array:
@@ -126,25 +132,40 @@ def _strength(
     return np.asarray(np.exp(np.mean(logs, axis=0)))
 
 
+def _makers(plan: QuantPlan, absorption: Absorption | None) -> set[str]:
+    """The planned ops that take in the division."""
+    if absorption is None:
+        return set()
+    return {node.name or "" for node, _, _ in absorption.constants} & {op.node for op in plan.ops}
+
+
 def _try(
     model: ir.Model,
     plan: QuantPlan,
     store: CalibStore,
     strengths: Mapping[str, Array],
-    readers: Mapping[str, Sequence[PlannedOp]],
     samples: Sequence[Sample],
 ) -> dict[str, float]:
     clone = model.clone()
     Equalize(plan.again(clone), strengths)(clone)
-    measured = {op.node for ops in readers.values() for op in ops}
-    return op_sqnr(clone, plan, _rescaled(store, strengths).params, samples, measured)
+    absorbed = absorptions(plan)
+    measured = {op.node for op in plan.ops if plan.inputs[op.node] in strengths}
+    for name in strengths:
+        measured |= _makers(plan, absorbed.get(name))
+    return op_sqnr(clone, plan, store.params, samples, measured)
 
 
-def _rescaled(store: CalibStore, strengths: Mapping[str, Array]) -> CalibStore:
+def _rescaled(
+    store: CalibStore, strengths: Mapping[str, Array], absorbed: Mapping[str, Absorption]
+) -> CalibStore:
     """The statistics with those of the equalized activations."""
     observer = observers.get(store.observer, store.settings)
-    states = {
-        equalized(name): observer.rescale(store.states[name], 1 / strength)
-        for name, strength in strengths.items()
-    }
-    return replace(store, states={**store.states, **states})
+    states = dict(store.states)
+    for name, factors in strengths.items():
+        if name in absorbed:
+            for value in absorbed[name].values:
+                if value.name in states:
+                    states[value.name] = observer.rescale(states[value.name], 1 / factors)
+        else:
+            states[equalized(name)] = observer.rescale(states[name], 1 / factors)
+    return replace(store, states=states)

@@ -1,9 +1,15 @@
 """Models for tests, from text, and what they compute."""
 
+import dataclasses
+
 import numpy as np
 import onnx_ir as ir
 
-from onnxq import runtime
+from onnxq import runtime, targets
+from onnxq.passes.plan import QuantPlan, make_plan
+from onnxq.recipe import resolve
+from onnxq.targets import StaticSupport, Yes
+from onnxq.targets.base import OP_KINDS
 from onnxq.types import Array
 
 
@@ -45,3 +51,10 @@ def random_feed(model: ir.Model, seed: int = 0) -> dict[str, Array]:
         ).astype((value.dtype or ir.DataType.FLOAT).numpy())
         for value in model.graph.inputs
     }
+
+
+def plan_of_everything(model: ir.Model) -> QuantPlan:
+    """A plan of all ops, whatever a target makes of them."""
+    target = targets.get("rtx-sm89")
+    support = StaticSupport(dict.fromkeys(OP_KINDS, Yes()), target.static().activations)
+    return make_plan(model, resolve("int8"), dataclasses.replace(target, int8=support))

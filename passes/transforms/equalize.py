@@ -4,7 +4,8 @@
 
 A single scale for all of diag(1/s) x costs its small channels less, and the weights have a scale
 per output channel anyway. alpha says how much is moved. Nothing is clipped, unlike by a smaller
-range. (SmoothQuant, Xiao et al. 2022, arXiv:2211.10438, equation 4, here for convolutions as well.)
+range. The division goes into what computes x where it can, else it is done at run time.
+(SmoothQuant, Xiao et al. 2022, arXiv:2211.10438, equation 4, here for convolutions as well.)
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import onnx_ir as ir
 from onnxq.passes.base import GraphPass
 from onnxq.passes.edit import Editor, graph_of
 from onnxq.passes.plan import PlannedOp, QuantPlan
+from onnxq.passes.transforms.absorb import Absorption, absorption
 from onnxq.types import Array
 
 EQUALIZED = "onnxq.equalized"  # marks the result of a division
@@ -38,6 +40,7 @@ class Equalize(GraphPass):
     def edit(self, model: ir.Model) -> int:
         """See `GraphPass.edit`."""
         editor = Editor(model)
+        absorbed = absorptions(self._plan)
         divided: dict[ir.Value, ir.Value] = {}
         weights: dict[tuple[ir.Value, str], ir.Value] = {}
         for op in self._plan.ops:
@@ -48,13 +51,44 @@ class Equalize(GraphPass):
             value = node.inputs[op.operands.activation]
             assert value is not None
             if value not in divided:
-                divided[value] = _divide(editor, value, op, strength)
+                into = name in absorbed
+                divided[value] = value if into else _divide(editor, value, op, strength)
             key = (op.operands.weight, name)
             if key not in weights:
                 weights[key] = _multiply(editor, node, op, strength)
             _read_weight(editor, node, op, weights[key])
             node.replace_input_with(op.operands.activation, divided[value])
+        for name in self._strengths.keys() & absorbed.keys():
+            absorbed[name].apply(editor, 1 / self._strengths[name])
         return len(divided)
+
+
+def absorptions(plan: QuantPlan) -> dict[str, Absorption]:
+    """The activations read by planned ops alone that can be divided in what computes them."""
+    readers: dict[ir.Value, list[PlannedOp]] = {}
+    for op in plan.ops:
+        value = plan.graph_nodes[op.node].inputs[op.operands.activation]
+        assert value is not None
+        readers.setdefault(value, []).append(op)
+    found = {}
+    for value, ops in readers.items():
+        nodes = [plan.graph_nodes[op.node] for op in ops]
+        way = absorption(value, nodes, ops[0].operands.channel_axis, channels(ops[0], nodes[0]))
+        if way is not None and len({op.operands.channel_axis for op in ops}) == 1:
+            found[value.name or ""] = way
+    return found
+
+
+def channels(op: PlannedOp, node: ir.Node) -> int:
+    """How many channels the activation of `op` has, by its weight."""
+    weight = op.operands.weight.const_value
+    assert weight is not None
+    shape = weight.shape.numpy()
+    if op.operands.reduced_axis is not None:
+        return shape[op.operands.reduced_axis]
+    if op.op_type == "ConvTranspose":
+        return shape[0]
+    return shape[1] * node.attributes.get_int("group", 1)
 
 
 def equalized(name: str) -> str:

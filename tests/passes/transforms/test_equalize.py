@@ -1,17 +1,10 @@
 """Equalized models compute the same; the differences between channels are in the weights."""
 
-import dataclasses
-
 import numpy as np
 import pytest
-from graphs import compute, random_feed, with_weights
+from graphs import compute, plan_of_everything, random_feed, with_weights
 
-from onnxq import targets
-from onnxq.passes.plan import make_plan
 from onnxq.passes.transforms.equalize import Equalize, equalized, strength
-from onnxq.recipe import resolve
-from onnxq.targets import StaticSupport, Yes
-from onnxq.targets.base import OP_KINDS
 
 FORMS = {
     "conv": ("Conv(x, w)", "2, 8, 5, 5", "6, 8, 3, 3", 8),
@@ -34,20 +27,13 @@ def model_of(form):
     )
 
 
-def everything(model):
-    """A plan of all ops, whatever a target makes of them."""
-    target = targets.get("rtx-sm89")
-    support = StaticSupport(dict.fromkeys(OP_KINDS, Yes()), target.static().activations)
-    return make_plan(model, resolve("int8"), dataclasses.replace(target, int8=support))
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_the_model_computes_the_same(form):
     model = model_of(form)
     feed = random_feed(model)
     before = compute(model, **feed)
     factors = np.linspace(0.1, 10, FORMS[form][3])
-    assert Equalize(everything(model), {"x": factors})(model).modified
+    assert Equalize(plan_of_everything(model), {"x": factors})(model).modified
     np.testing.assert_allclose(compute(model, **feed), before, rtol=1e-4, atol=1e-5)
     op = next(node for node in model.graph if node.name == "op")
     assert op.inputs[0].name == equalized("x")
@@ -69,7 +55,7 @@ def compute_value(model, name, feed):
 @pytest.mark.parametrize("form", FORMS)
 def test_full_strength_makes_all_channels_equal(form):
     model = model_of(form)
-    plan = everything(model)
+    plan = plan_of_everything(model)
     (op,) = plan.ops
     largest = np.logspace(-1, 2, 8)
     found = strength(op, plan.graph_nodes["op"], largest, 1.0)
@@ -79,7 +65,7 @@ def test_full_strength_makes_all_channels_equal(form):
 
 def test_no_strength_makes_all_weights_equal():
     model = model_of("matmul")
-    plan = everything(model)
+    plan = plan_of_everything(model)
     (op,) = plan.ops
     found = strength(op, plan.graph_nodes["op"], np.logspace(-1, 2, 8), 0.0)
     per_input = np.abs(model.graph.initializers["w"].const_value.numpy()).max(axis=1)
@@ -88,7 +74,7 @@ def test_no_strength_makes_all_weights_equal():
 
 def test_channels_that_are_never_used():
     model = model_of("matmul")
-    plan = everything(model)
+    plan = plan_of_everything(model)
     found = strength(plan.ops[0], plan.graph_nodes["op"], np.r_[np.zeros(7), 3.0], 0.5)
     assert np.isfinite(found).all()
     assert (found > 0).all()
@@ -102,7 +88,7 @@ def test_ops_that_share_an_activation_share_its_division():
     )
     feed = random_feed(model)
     before = compute(model, **feed)
-    Equalize(everything(model), {"x": np.linspace(0.5, 2, 8)})(model)
+    Equalize(plan_of_everything(model), {"x": np.linspace(0.5, 2, 8)})(model)
     np.testing.assert_allclose(compute(model, **feed), before, rtol=1e-5)
     assert [node.op_type for node in model.graph].count("Mul") == 1
     relu = next(node for node in model.graph if node.op_type == "Relu")
@@ -111,4 +97,4 @@ def test_ops_that_share_an_activation_share_its_division():
 
 def test_nothing_to_do_modifies_nothing():
     model = model_of("conv")
-    assert not Equalize(everything(model), {})(model).modified
+    assert not Equalize(plan_of_everything(model), {})(model).modified
