@@ -67,8 +67,8 @@ def yolo() -> Iterator[Feed]:
 
 
 def yolo_evaluation() -> Iterator[Feed]:
-    """32 cuts of photographs for yolov8n."""
-    return _yolo(32, EVALUATION)
+    """96 cuts of photographs for yolov8n."""
+    return _yolo(96, EVALUATION)
 
 
 def angle() -> Iterator[Feed]:
