@@ -28,7 +28,12 @@ app = typer.Typer(
 )
 
 Model = Annotated[Path, typer.Argument(help="An ONNX file.", show_default=False)]
+Provider = Annotated[str, typer.Option(help="Where ONNX Runtime runs: cpu or cuda.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(help="How much the activations of one feed may take at once, such as 2GB."),
+]
 _DATA_HELP = (
     "A folder of .npz files, one .npz file, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, or random:N."
 )
@@ -62,6 +67,8 @@ def quantize(
     no_recover: Annotated[
         bool, typer.Option("--no-recover", help="Leave no op in float for the outputs' accuracy.")
     ] = False,
+    provider: Provider = "cpu",
+    memory_limit: MemoryLimit = None,
     external_data: Annotated[
         bool, typer.Option("--external-data", help="Put the weights in a file beside the model.")
     ] = False,
@@ -96,6 +103,8 @@ def quantize(
         stats=stats,
         exclude=exclude or (),
         recovery=_recovery(min_sqnr, max_float_ops, no_recover=no_recover),
+        provider=provider,
+        memory_limit=memory_limit,
     )
     result.save(output, external_data=external_data)
     if report is not None:
@@ -121,7 +130,8 @@ def calibrate(
     output: Annotated[Path, typer.Option("--output", "-o", help="The statistics file to write.")],
     calibration: Annotated[str | None, typer.Option(help=_DATA_HELP)] = None,
     observer: Annotated[str, typer.Option(help="How ranges are found.")] = "minmax",
-    provider: Annotated[str, typer.Option(help="Where ONNX Runtime runs: cpu or cuda.")] = "cpu",
+    provider: Provider = "cpu",
+    memory_limit: MemoryLimit = None,
     shard: Annotated[
         str | None, typer.Option(help="INDEX/COUNT: only that part of the data, such as 2/8.")
     ] = None,
@@ -150,8 +160,16 @@ def calibrate(
         raise OnnxqError(
             f"Expected one of {', '.join(sources)}; found {' and '.join(given) or 'none'}."
         )
-    if calibration is None and (shard or resume):
-        raise OnnxqError("--shard and --resume are for --calibration.", "Leave them out.")
+    if calibration is None and (shard or resume or memory_limit or provider != "cpu"):
+        raise OnnxqError(
+            "--shard, --resume, --memory-limit and --provider are for --calibration.",
+            "Leave them out.",
+        )
+    if memory_limit and resume:
+        raise OnnxqError(
+            "A run under a memory limit cannot be resumed: it may be several.",
+            "Leave out one of them; shards can be merged.",
+        )
     if not merge and len(model) > 1:
         raise OnnxqError(f"Expected one model; found {len(model)}.", "Only --merge takes several.")
     io.ensure_writable(output)
@@ -173,7 +191,8 @@ def calibrate(
             observer=observer,
             provider=provider,
             shard=_shard(shard),
-            checkpoint=partial,
+            checkpoint=None if memory_limit else partial,
+            memory_limit=memory_limit,
         )
     store.save(output)
     partial.unlink(missing_ok=True)
@@ -222,7 +241,7 @@ def compare(
     min_sqnr: Annotated[
         float | None, typer.Option(help="Exit with 1 if an output's SQNR is below this, in dB.")
     ] = None,
-    provider: Annotated[str, typer.Option(help="Where ONNX Runtime runs: cpu or cuda.")] = "cpu",
+    provider: Provider = "cpu",
     as_json: Json = False,
 ) -> None:
     """Measure how far the outputs of a model are from those of its float original."""

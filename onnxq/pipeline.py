@@ -13,8 +13,9 @@ import onnx_ir as ir
 from onnxq import io, observers
 from onnxq.accuracy import Measured, mend
 from onnxq.calib import runner, tensorrt_cache
-from onnxq.calib.feeds import HOW_TO_GIVE_DATA, FeedSource, open_feeds
+from onnxq.calib.feeds import HOW_TO_GIVE_DATA, open_feeds
 from onnxq.calib.fingerprint import fingerprint
+from onnxq.calib.groups import in_bytes
 from onnxq.calib.store import CalibStore
 from onnxq.calib.tensorrt_cache import Imported
 from onnxq.errors import DataError, RecipeError
@@ -78,6 +79,8 @@ def quantize(
     stats: str | os.PathLike[str] | CalibStore | None = None,
     exclude: Iterable[str] = (),
     recovery: Mapping[str, float] | Literal[False] | None = None,
+    provider: str = "cpu",
+    memory_limit: int | str | None = None,
 ) -> QuantizeResult:
     """Quantize `model` for `target`.
 
@@ -94,6 +97,8 @@ def quantize(
         exclude: Shell-style patterns of the names of nodes to leave in float.
         recovery: Changes to the recipe's `recovery`, the limits to what may stay in float for
             accuracy; False for nothing.
+        provider: As for `calibrate`; ops are measured on the CPU.
+        memory_limit: As for `calibrate`.
 
     Raises:
         ModelError, DataError, RecipeError, TargetError: See each; bad input of that kind.
@@ -103,6 +108,12 @@ def quantize(
     _check_names(resolved)
     base_opset = _base_opset(resolved, target)
     _check_data(resolved, calibration, stats)
+    limit = in_bytes(memory_limit)
+    if (limit or provider != "cpu") and (calibration is None or stats is not None):
+        raise RecipeError(
+            "A memory limit and a provider are for calibration, and nothing is calibrated.",
+            "Leave them out.",
+        )
     own = io.load(model)
     _prepare(own, base_opset)
     before = stored_bytes(own)
@@ -113,7 +124,14 @@ def quantize(
         feeds = None if calibration is None else open_feeds(calibration, own)
         if feeds is not None and stats is None:
             feeds = feeds.hold_out()
-        store = _statistics(model, own, plan, feeds, stats)
+        if stats is not None:
+            store = _statistics(model, stats)
+        elif feeds is not None:
+            observer = observers.get(resolved.activations.observer)
+            store = runner.calibrate(
+                own, feeds, plan.activations(), observer, provider, memory_limit=limit
+            )
+        assert store is not None
         plan = plan.leave_float(_unreached(plan, store))
         _require_ops(plan)
         if feeds is not None:
@@ -165,6 +183,7 @@ def calibrate(
     provider: str = "cpu",
     shard: tuple[int, int] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    memory_limit: int | str | None = None,
 ) -> CalibStore:
     """Run `model` over data and sum up the values of every activation that int8 can quantize.
 
@@ -178,6 +197,10 @@ def calibrate(
         shard: (index, count): only every `count`-th feed, from the one numbered `index` on, counted
             from 1. The statistics of all shards merge into those of the whole: `CalibStore.merge`.
         checkpoint: A file that keeps what was seen now and then, to go on from if it exists.
+        memory_limit: How much memory the activations of one feed may take at once, in bytes or as
+            text such as "2GB"; None for any. What is more is observed in several runs over the
+            data, which gives the same statistics. Goes by the sizes of the first feed, and without
+            a checkpoint.
 
     Returns:
         The statistics, to be saved, and given to `quantize` for any target.
@@ -199,6 +222,7 @@ def calibrate(
         provider,
         begun=CalibStore.load(path) if path is not None and path.exists() else None,
         checkpoint=None if path is None else lambda store: store.save(path),
+        memory_limit=in_bytes(memory_limit),
     )
 
 
@@ -262,20 +286,10 @@ def _require_ops(plan: QuantPlan) -> None:
         )
 
 
-def _statistics(
-    given: ModelLike,
-    model: ir.Model,
-    plan: QuantPlan,
-    feeds: FeedSource | None,
-    stats: str | os.PathLike[str] | CalibStore | None,
-) -> CalibStore:
-    if stats is not None:
-        store = stats if isinstance(stats, CalibStore) else CalibStore.load(stats)
-        store.require(_fingerprint(given))
-        return store
-    assert feeds is not None
-    observer = observers.get(plan.recipe.activations.observer)
-    return runner.calibrate(model, feeds, plan.activations(), observer)
+def _statistics(model: ModelLike, stats: str | os.PathLike[str] | CalibStore) -> CalibStore:
+    store = stats if isinstance(stats, CalibStore) else CalibStore.load(stats)
+    store.require(_fingerprint(model))
+    return store
 
 
 def _fingerprint(model: ModelLike) -> str:

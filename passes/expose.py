@@ -51,6 +51,8 @@ class Exposer:
         if outer is None:
             return value
         dtype = value.dtype or ir.DataType.FLOAT
+        if value.is_graph_output():  # ONNX Runtime gives a value once
+            value = self._same(value)
         for attribute in outer.attributes.values():
             branch = attribute.as_graph()
             branch.outputs.append(value if branch is graph else self._empty(branch, dtype))
@@ -59,6 +61,16 @@ class Exposer:
         output.name = self._editor.names.new(f"{value.name}_exposed")
         output.dtype = dtype
         return self.expose(output)
+
+    def _same(self, value: ir.Value) -> ir.Value:
+        return self._editor.node(
+            "Identity",
+            [value],
+            name=f"{value.name}_again",
+            after=value.producer(),
+            dtype=value.dtype,
+            shape=value.shape,
+        )
 
     def _empty(self, branch: ir.Graph, dtype: ir.DataType) -> ir.Value:
         """An empty tensor computed in `branch`; a branch may not return what is outside of it."""

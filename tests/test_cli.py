@@ -140,6 +140,15 @@ def test_resume_goes_on_with_the_partial_file(folder, run):
     assert run(*command)[0] == 0  # begins anew
 
 
+def test_a_memory_limit_changes_nothing_but_memory(folder, run):
+    for name, options in (("a", ()), ("b", ("--memory-limit", "17 kB"))):
+        calibrate = ("calibrate", "model.onnx", "--calibration", "data", "-o", f"{name}.stats")
+        assert run(*calibrate, *options)[0] == 0
+        assert run(*int8(*options, output=f"{name}.onnx"))[0] == 0
+    assert (folder / "a.stats").read_bytes() == (folder / "b.stats").read_bytes()
+    assert (folder / "a.onnx").read_bytes() == (folder / "b.onnx").read_bytes()
+
+
 def test_a_tensorrt_cache(folder, run):
     (folder / "cache").write_text("TRT-8601-EntropyCalibration2\nimage: 3c010a14\nnope: 3c010a14\n")
     command = ("calibrate", "model.onnx", "-o", "stats", "--from-tensorrt-cache", "cache")
@@ -385,6 +394,20 @@ def test_a_bad_feed(folder, run, kind):
         (
             ("calibrate", "model.onnx", "-o", "s", "--calibration", "data", "--provider", "cuda"),
             "provider 'cuda' is not available",
+        ),
+        (int8("--provider", "cuda"), "provider 'cuda' is not available"),
+        (int8("--memory-limit", "much"), "The memory limit is 'much'. Write 2GB"),
+        (int8("--memory-limit", "9kB"), "bytes in the first feed; the memory limit is 9000."),
+        (
+            ("calibrate", "--merge", "none", "-o", "s", "--memory-limit", "2GB"),
+            "are for --calibration",
+        ),
+        (
+            (
+                *("calibrate", "model.onnx", "-o", "s", "--calibration", "data"),
+                *("--memory-limit", "2GB", "--resume"),
+            ),
+            "cannot be resumed",
         ),
         (("build", "model.onnx", "-o", "e", "--target", "rtx-sm89"), "--shape image=1x32x8x8"),
         (

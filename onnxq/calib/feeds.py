@@ -66,6 +66,7 @@ class FeedSource:
         description: Where they come from, for the report.
         length: How many there are; None when that shows only at the end.
         is_random: Whether they are made up.
+        is_read_once: Whether a second reading fails.
     """
 
     def __init__(
@@ -76,16 +77,19 @@ class FeedSource:
         length: int | None = None,
         *,
         is_random: bool = False,
+        is_read_once: bool = False,
         may_be_empty: bool = False,
         holds_out: bool = False,
     ) -> None:
         self.description = description
         self.length = length
         self.is_random = is_random
+        self.is_read_once = is_read_once
         self._may_be_empty = may_be_empty
         self._holds_out = holds_out
         self._given: list[Sample] = []
         self._held_out: list[Sample] = []
+        self._begun: Iterator[Sample] | None = None
         self._inputs = inputs
         self._read = read
 
@@ -95,6 +99,21 @@ class FeedSource:
         Raises:
             DataError: A feed does not fit, the source fails, or there is no feed at all.
         """
+        begun, self._begun = self._begun, None
+        return self._samples() if begun is None else begun
+
+    def first(self) -> Sample:
+        """The first feed, which the next reading gives again.
+
+        Raises:
+            DataError: As in reading.
+        """
+        samples = iter(self)
+        first = next(samples)
+        self._begun = itertools.chain([first], samples)
+        return first
+
+    def _samples(self) -> Iterator[Sample]:
         given, held_out = _Reservoir(_KEPT), _Reservoir(_KEPT_OUT)
         for index, (name, feed) in enumerate(self._read()):
             label = f"feed {index} ({name})" if name else f"feed {index} of {self.description}"
@@ -125,6 +144,7 @@ class FeedSource:
             self.description,
             self.length,
             is_random=self.is_random,
+            is_read_once=self.is_read_once,
             holds_out=True,
         )
 
@@ -136,6 +156,7 @@ class FeedSource:
             f"{self.description}, shard {index} of {count}",
             None if self.length is None else len(range(index - 1, self.length, count)),
             is_random=self.is_random,
+            is_read_once=self.is_read_once,
         )
 
     def skip(self, count: int) -> FeedSource:
@@ -146,6 +167,7 @@ class FeedSource:
             self.description,
             None if self.length is None else max(0, self.length - count),
             is_random=self.is_random,
+            is_read_once=self.is_read_once,
             may_be_empty=count > 0,
         )
 
@@ -297,7 +319,8 @@ def _from_iterable(feeds: Iterable[Any], inputs: Sequence[InputSpec]) -> FeedSou
         used = True
         yield from _guarded(feeds, description)
 
-    return FeedSource(inputs, read, description, length)
+    is_read_once = isinstance(feeds, Iterator)
+    return FeedSource(inputs, read, description, length, is_read_once=is_read_once)
 
 
 def _guarded(feeds: Iterable[Any], description: str) -> Iterator[tuple[str, Any]]:

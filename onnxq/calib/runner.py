@@ -1,39 +1,32 @@
 """Calibration: run the feeds through the model and show the observer each tapped tensor.
 
-The tapped tensors become the outputs of a clone of the model, so one inference gives all of them.
 A tap is observed and dropped before the next feed is read: memory follows the largest feed, not
 the number of feeds.
 """
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
-from onnxq import runtime
-from onnxq.calib.feeds import FeedSource
+from onnxq.calib.feeds import FeedSource, Sample
 from onnxq.calib.fingerprint import fingerprint
+from onnxq.calib.groups import split
 from onnxq.calib.store import CalibStore
-from onnxq.errors import DataError, ModelError
+from onnxq.calib.taps import Taps, sizes
+from onnxq.errors import DataError, RecipeError
 from onnxq.kernels import threads
 from onnxq.observers import Observer, State
-from onnxq.passes.edit import Editor
-from onnxq.passes.expose import Exposer, in_branches
 from onnxq.progress import progress
 from onnxq.types import Array
 
-if TYPE_CHECKING:
-    import onnxruntime as ort  # type: ignore[import-untyped]
-
 _CHECKPOINT_SECONDS = 10.0
-_FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 
 
 def calibrate(
@@ -45,72 +38,98 @@ def calibrate(
     *,
     begun: CalibStore | None = None,
     checkpoint: Callable[[CalibStore], None] | None = None,
+    memory_limit: int | None = None,
 ) -> CalibStore:
     """Observe `tensors` while the feeds run through the model, which is not modified.
 
     Args:
         model: The float model.
         feeds: The data, from `open_feeds`.
-        tensors: The channel axis of each tensor to observe, by its name: graph inputs, outputs or
-            anything between, also in the branches of an If.
+        tensors: The channel axis of each tensor to observe, by its name: see `Taps`.
         observer: What to remember of them.
         provider: The execution provider of ONNX Runtime.
         begun: What an earlier run over the same feeds had seen when it ended; they are skipped.
         checkpoint: Called now and then with what was seen so far.
+        memory_limit: How many bytes the tensors of one feed may take at once, going by the first
+            feed. What is more is observed in groups, each in a run of its own over the feeds.
 
     Raises:
-        DataError: The data does not fit the model, or an activation is NaN or infinite.
+        DataError: The data does not fit the model, an activation is NaN or infinite, or the groups
+            need data that can be read once only.
         ModelError: A tensor does not exist or is not of floats, or the model does not load.
+        RecipeError: A memory limit together with what is for one run.
     """
-    names = list(tensors)
-    inputs = {value.name for value in model.graph.inputs}
-    clone = _with_outputs(model, names)
-    session = runtime.session(clone, provider=provider, memory_flat=True)
-    exposed = [value.name or "" for value in clone.graph.outputs]
-    _refuse_others_than_floats(session, names)
+    groups: list[Mapping[str, int]] = [tensors]
+    if memory_limit is not None:
+        if begun is not None or checkpoint is not None:
+            raise RecipeError(
+                "A run under a memory limit cannot be resumed: it may be several.",
+                "Leave out the memory limit, or the checkpoint; shards can be merged.",
+            )
+        groups = _groups(model, feeds, tensors, provider, memory_limit)
     identity = fingerprint(model)
     seen = 0 if begun is None else begun.samples
-    states: dict[str, State] = {name: observer.init() for name in names}
+    states: dict[str, State] = {name: observer.init() for name in tensors}
     if begun is not None:
         _require_same(begun, identity, feeds, observer)
         states |= begun.states
-    computed = [name for name in exposed if name not in inputs]
+    store = CalibStore(
+        states=states,
+        fingerprint=identity,
+        feeds=feeds.description,
+        samples=seen,
+        observer=observer.name,
+        settings=observer.settings,
+        is_random=feeds.is_random,
+    )
+    remaining = feeds.skip(seen) if seen else feeds
+    steps = None if remaining.length is None else remaining.length * len(groups)
+    with progress("Calibrating", steps) as advance:
+        for group in groups:
+            taps, after, saved = Taps(model, list(group), provider), seen, time.monotonic()
+            for _ in _observe(taps, remaining, group, observer, states):
+                after += 1
+                advance()
+                if checkpoint is not None and time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                    checkpoint(replace(store, states=dict(states), samples=after))
+                    saved = time.monotonic()
+            del taps  # before the next ones are made
+    return replace(store, samples=after)
 
-    def store() -> CalibStore:
-        return CalibStore(
-            states=dict(states),
-            fingerprint=identity,
-            feeds=feeds.description,
-            samples=seen,
-            observer=observer.name,
-            settings=observer.settings,
-            is_random=feeds.is_random,
-        )
+
+def _observe(
+    taps: Taps,
+    samples: Iterable[Sample],
+    tensors: Mapping[str, int],
+    observer: Observer,
+    states: dict[str, State],
+) -> Iterator[None]:
+    """Update `states` by each of the samples, one a step."""
 
     def observe(name: str, array: Array, label: str) -> State:
-        state = _observe(observer, states[name], array, tensors[name], name)
+        state = _updated(observer, states[name], array, tensors[name], name)
         _require_finite(state, name, label)
         return state
 
-    saved = time.monotonic()
-    remaining = feeds.skip(seen) if seen else feeds
-    with (
-        progress("Calibrating", remaining.length) as advance,
-        ThreadPoolExecutor(threads.count()) as pool,
-    ):
-        for sample in remaining:
-            arrays = runtime.run(session, computed, sample.feed, sample.label)
-            arrays.reverse()
-            taps = [sample.feed[name] if name in inputs else arrays.pop() for name in names]
-            labels = itertools.repeat(sample.label)
-            states.update(zip(names, pool.map(observe, names, taps, labels), strict=True))
-            del taps
-            seen += 1
-            advance()
-            if checkpoint is not None and time.monotonic() - saved > _CHECKPOINT_SECONDS:
-                checkpoint(store())
-                saved = time.monotonic()
-    return store()
+    with ThreadPoolExecutor(threads.count()) as pool:
+        for sample in samples:
+            arrays, labels = taps.run(sample), itertools.repeat(sample.label)
+            states.update(zip(tensors, pool.map(observe, tensors, arrays, labels), strict=True))
+            del arrays
+            yield
+
+
+def _groups(
+    model: ir.Model, feeds: FeedSource, tensors: Mapping[str, int], provider: str, limit: int
+) -> list[Mapping[str, int]]:
+    groups = split(tensors, sizes(model, list(tensors), feeds.first(), provider), limit)
+    if len(groups) > 1 and feeds.is_read_once:
+        raise DataError(
+            f"Under the memory limit the data is read {len(groups)} times; {feeds.description} "
+            "can be read only once.",
+            "Give a list, or the function that makes the generator; or raise the limit.",
+        )
+    return groups
 
 
 def _require_same(begun: CalibStore, identity: str, feeds: FeedSource, observer: Observer) -> None:
@@ -124,7 +143,7 @@ def _require_same(begun: CalibStore, identity: str, feeds: FeedSource, observer:
         )
 
 
-def _observe(observer: Observer, state: State, array: Array, axis: int, name: str) -> State:
+def _updated(observer: Observer, state: State, array: Array, axis: int, name: str) -> State:
     # A tensor without that axis has no channels: one for all of it.
     has_axis = -array.ndim <= axis < array.ndim
     channels = np.moveaxis(array, axis, 0) if has_axis else array.reshape(1, -1)
@@ -132,37 +151,6 @@ def _observe(observer: Observer, state: State, array: Array, axis: int, name: st
         return observer.update(state, channels)
     except DataError as failure:
         raise DataError(f"Tensor '{name}': {failure.what}", failure.fix) from failure
-
-
-def _with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
-    """A clone that shares the weights and computes `names` only, in their order."""
-    clone = model.clone()
-    graph = clone.graph
-    values = {value.name: value for value in graph.inputs}
-    for each in in_branches(clone):
-        values.update((value.name, value) for node in each for value in node.outputs)
-    exposer = Exposer(Editor(clone))
-    outputs = []
-    for name in names:
-        value = values.get(name)
-        if value is None or name in graph.initializers:
-            near = difflib.get_close_matches(name, [n for n in values if n], n=1)
-            raise ModelError(
-                f"'{name}' is not an activation that the model computes once.",
-                f"Did you mean '{near[0]}'?" if near else None,
-            )
-        outputs.append(exposer.expose(value))
-    graph.outputs[:] = outputs
-    return clone
-
-
-def _refuse_others_than_floats(session: ort.InferenceSession, names: Sequence[str]) -> None:
-    for name, output in zip(names, session.get_outputs(), strict=True):
-        if output.type not in _FLOATS:
-            raise ModelError(
-                f"'{name}' is a {output.type}; only float, float16 and double are calibrated.",
-                "Leave it out.",
-            )
 
 
 def _require_finite(state: State, name: str, label: str) -> None:

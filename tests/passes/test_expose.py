@@ -45,13 +45,14 @@ def test_exposed_values(c, d):
     model = with_weights(NESTED)
     (before,) = compute(model, **feed(c, d))
     exposer = Exposer(Editor(model))
-    exposed = [exposer.expose(value(model, name)) for name in ("m", "k", "h")]
+    exposed = [exposer.expose(value(model, name)) for name in ("m", "k", "h", "b", "b")]
     model.graph.outputs.extend(exposed)
-    y, m, k, h = compute(model, **feed(c, d))
+    y, m, k, h, b, again = compute(model, **feed(c, d))
     np.testing.assert_array_equal(y, before)
     np.testing.assert_array_equal(h, np.maximum(X, 0))
     assert m.size == (X.size if c and d else 0)
-    assert k.size == (0 if c else X.size)
+    assert k.size == b.size == (0 if c else X.size)
+    np.testing.assert_array_equal(b, again)
 
 
 def test_a_graph_input_is_itself():
