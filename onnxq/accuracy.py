@@ -1,6 +1,6 @@
 """The accuracy of a static plan: measured on data, and mended where that pays.
 
-Activations are equalized where an op gains by it; an op whose own output int8 would harm stays in
+Activations are equalized where an op gains by it; an op whose own output would be harmed stays in
 float; biases take back what rounding adds on average; and a few more ops stay in float if the
 outputs of the model gain by it.
 """

@@ -46,7 +46,7 @@ def quantize(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The ONNX file to write.")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="int8, fp8 or int4.")] = None,
+    preset: Annotated[str | None, typer.Option(help="int8, fp8, int8-dynamic or int4.")] = None,
     calibration: Annotated[str | None, typer.Option(help=_DATA_HELP)] = None,
     stats: Annotated[
         Path | None,
@@ -69,6 +69,13 @@ def quantize(
     ] = False,
     provider: Provider = "cpu",
     memory_limit: MemoryLimit = None,
+    cpu_has_vnni: Annotated[
+        bool | None,
+        typer.Option(
+            help="Of int8-dynamic: what the CPU will be like, if unlike this one.",
+            show_default=False,
+        ),
+    ] = None,
     external_data: Annotated[
         bool, typer.Option("--external-data", help="Put the weights in a file beside the model.")
     ] = False,
@@ -80,12 +87,17 @@ def quantize(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Quantize a model: int8 or fp8 (calibrated Q/DQ), or int4 (blockwise weights)."""
+    """Quantize a model: int8 or fp8 (calibrated Q/DQ), int8-dynamic, or int4 (weights only)."""
     from onnxq import io, pipeline  # noqa: PLC0415
 
     if plan:
         planned = pipeline.plan(
-            model, target=target, preset=preset, recipe=recipe, exclude=exclude or ()
+            model,
+            target=target,
+            preset=preset,
+            recipe=recipe,
+            exclude=exclude or (),
+            cpu_has_vnni=cpu_has_vnni,
         )
         _print_plan(planned.to_rows(), as_json=as_json)
         return
@@ -105,6 +117,7 @@ def quantize(
         recovery=_recovery(min_sqnr, max_float_ops, no_recover=no_recover),
         provider=provider,
         memory_limit=memory_limit,
+        cpu_has_vnni=cpu_has_vnni,
     )
     result.save(output, external_data=external_data)
     if report is not None:
@@ -289,7 +302,7 @@ def targets(as_json: Json = False) -> None:
     if as_json:
         _print_json(table)
         return
-    header = ["target", "hardware", "int8", "kept float in int8", "fp8", "int4"]
+    header = ["target", "hardware", "int8", "kept float in int8", "fp8", "int8-dynamic", "int4"]
     _print_table(_table(header, [[row[column] for column in header] for row in table]))
 
 
@@ -341,10 +354,12 @@ def _recovery(
 
 
 def _float_table(reasons: dict[str, Any]) -> Table:
+    from onnxq.passes.plan import CANDIDATES  # noqa: PLC0415
+
     rows = [
         [", ".join(sorted({d.op_type for d in decisions})), str(len(decisions)), reason]
         for reason, decisions in reasons.items()
-        if any(d.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") for d in decisions)
+        if any(d.op_type in CANDIDATES for d in decisions)
     ]
     return _table(["left in float", "nodes", "because"], rows)
 

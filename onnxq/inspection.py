@@ -11,7 +11,9 @@ from typing import Any
 from onnxq import io, targets
 from onnxq.onnxfile import stored_bytes
 from onnxq.reporting import METADATA
-from onnxq.targets import No, StaticSupport, Target
+from onnxq.targets import DynamicSupport, No, StaticSupport, Target
+
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 
 
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -35,7 +37,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     ops = Counter(
         (node.op_type, *_precision(node.metadata_props.get(METADATA)))
         for node in model.graph.all_nodes()
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear")
+        if node.op_type not in _QUANTIZERS
     )
     weights: Counter[str] = Counter()
     for value in model.graph.initializers.values():
@@ -76,6 +78,7 @@ def _row(target: Target) -> dict[str, str]:
         "kept float in int8": _kept_float(target.int8),
         "fp8": _static(target.fp8),
         "kept float in fp8": _kept_float(target.fp8),
+        "int8-dynamic": _dynamic(target.int8_dynamic),
         "int4": _int4(target),
         "evidence": target.evidence,
     }
@@ -91,6 +94,12 @@ def _kept_float(support: StaticSupport | No) -> str:
     if isinstance(support, No):
         return f"everything: {support.reason}"
     return ", ".join(kind for kind, supported in support.ops.items() if not supported)
+
+
+def _dynamic(support: DynamicSupport | No) -> str:
+    if isinstance(support, No):
+        return f"no: {support.reason}"
+    return ", ".join(op for op, form in support.lowerings.items() if not isinstance(form, No))
 
 
 def _int4(target: Target) -> str:

@@ -18,10 +18,11 @@ from onnxq.calib.fingerprint import fingerprint
 from onnxq.calib.groups import in_bytes
 from onnxq.calib.store import CalibStore
 from onnxq.calib.tensorrt_cache import Imported
+from onnxq.cpu import has_vnni
 from onnxq.errors import DataError, RecipeError
 from onnxq.onnxfile import stored_bytes
 from onnxq.passes import weights
-from onnxq.passes.lower import LowerWeightOnly, opset
+from onnxq.passes.lower import LowerOps, opset
 from onnxq.passes.plan import CANDIDATES, QuantPlan, make_plan, observable
 from onnxq.passes.prepare import prepare
 from onnxq.passes.qdq.insert import InsertQdq
@@ -81,6 +82,7 @@ def quantize(
     recovery: Mapping[str, float] | Literal[False] | None = None,
     provider: str = "cpu",
     memory_limit: int | str | None = None,
+    cpu_has_vnni: bool | None = None,
 ) -> QuantizeResult:
     """Quantize `model` for `target`.
 
@@ -88,7 +90,7 @@ def quantize(
         model: A path, an `onnx_ir.Model`, an `onnx.ModelProto` or a `torch.onnx.ONNXProgram`. It
             is not modified.
         target: What it will run on, such as "ort-cpu" or "rtx-sm89".
-        preset: "int8", "fp8" or "int4".
+        preset: "int8", "fp8", "int8-dynamic" or "int4".
         recipe: Changes to the preset: a `Recipe`, a mapping, or the path of a YAML or JSON file.
         calibration: Data for the presets that quantize activations: see `onnxq.calibrate`.
         stats: Statistics made by `onnxq.calibrate` from this model: ranges are taken from them.
@@ -99,12 +101,15 @@ def quantize(
             accuracy; False for nothing.
         provider: As for `calibrate`; ops are measured on the CPU.
         memory_limit: As for `calibrate`.
+        cpu_has_vnni: For int8-dynamic: whether the CPUs that it will run on add products of 8-bit
+            numbers in 32 bits, as those with VNNI do; None for what the CPU at hand does. Weights
+            have 7 bits for those that do not.
 
     Raises:
         ModelError, DataError, RecipeError, TargetError: See each; bad input of that kind.
     """
-    target = get_target(target) if isinstance(target, str) else target
     resolved = resolve(preset, recipe, tuple(exclude), recovery)
+    target = _table(target, resolved, cpu_has_vnni)
     _check_names(resolved)
     base_opset = _base_opset(resolved, target)
     _check_data(resolved, calibration, stats)
@@ -138,7 +143,7 @@ def quantize(
             plan, store, measured = mend(own, plan, store, feeds)
             _require_ops(plan)
         InsertQdq(plan, store.params)(own)
-    LowerWeightOnly(plan)(own)
+    LowerOps(plan)(own)
     from onnx_ir.passes import common  # noqa: PLC0415
 
     common.RemoveUnusedNodesPass()(own)
@@ -154,6 +159,7 @@ def plan(
     preset: str | None = None,
     recipe: RecipeLike | None = None,
     exclude: Iterable[str] = (),
+    cpu_has_vnni: bool | None = None,
 ) -> QuantPlan:
     """What `quantize` would do to `model`, before any data is read.
 
@@ -163,12 +169,13 @@ def plan(
         preset: As for `quantize`.
         recipe: As for `quantize`.
         exclude: As for `quantize`.
+        cpu_has_vnni: As for `quantize`.
 
     Raises:
         ModelError, RecipeError, TargetError: Bad input of that kind.
     """
-    target = get_target(target) if isinstance(target, str) else target
     resolved = resolve(preset, recipe, tuple(exclude))
+    target = _table(target, resolved, cpu_has_vnni)
     _check_names(resolved)
     own = io.load(model)
     _prepare(own, _base_opset(resolved, target))
@@ -247,9 +254,26 @@ def _check_shard(index: int, count: int) -> tuple[int, int]:
     return index, count
 
 
+def _table(target: str | Target, recipe: Recipe, cpu_has_vnni: bool | None) -> Target:
+    """What `target` can do on the CPUs that are meant."""
+    target = get_target(target) if isinstance(target, str) else target
+    if recipe.preset == "int8-dynamic":
+        target.dynamic()
+        vnni = has_vnni() if cpu_has_vnni is None else cpu_has_vnni
+        return target if vnni else target.without_vnni()
+    if cpu_has_vnni is not None:
+        raise RecipeError(
+            f"Preset {recipe.preset} is the same for CPUs with VNNI and without.",
+            "Leave out what says whether the CPU has it.",
+        )
+    return target
+
+
 def _base_opset(recipe: Recipe, target: Target) -> int:
     if recipe.is_static:
         return target.static(recipe.preset).opset
+    if recipe.preset == "int8-dynamic":
+        return max(opset(f) for f in target.dynamic().lowerings.values() if isinstance(f, str))
     return opset(target.weight_only().lowering)
 
 
@@ -275,7 +299,7 @@ def _check_data(
     if recipe.is_static and not given:
         raise DataError(f"Preset {recipe.preset} needs calibration data.", HOW_TO_GIVE_DATA)
     if not recipe.is_static and given:
-        raise DataError("Preset int4 rounds weights and needs no data.", "Leave it out.")
+        raise DataError(f"Preset {recipe.preset} needs no calibration data.", "Leave it out.")
 
 
 def _require_ops(plan: QuantPlan) -> None:

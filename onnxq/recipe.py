@@ -26,7 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from onnxq.errors import RecipeError
 
-OpType: TypeAlias = Literal["Conv", "ConvTranspose", "Gemm", "MatMul"]
+OpType: TypeAlias = Literal["Conv", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "RNN"]
+Preset: TypeAlias = Literal["int8", "fp8", "int8-dynamic", "int4"]
 BlockSize: TypeAlias = Annotated[int, Field(ge=16, multiple_of=16)]
 
 
@@ -111,8 +112,8 @@ class Recipe(_Strict):
     """What is to be quantized, to what, and what is left alone.
 
     Attributes:
-        preset: "int8" or "fp8" (static Q/DQ, weights and activations), or "int4" (blockwise weights
-            only).
+        preset: "int8" or "fp8" (static Q/DQ, weights and activations), "int8-dynamic" (weights, and
+            activations with scales found at run time), or "int4" (blockwise weights only).
         ops: The op types to quantize.
         weights: How weights become codes.
         activations: How activation ranges are found, for presets that quantize activations.
@@ -121,7 +122,7 @@ class Recipe(_Strict):
         rules: Exceptions; of several that match, the last one counts.
     """
 
-    preset: Literal["int8", "fp8", "int4"]
+    preset: Preset
     ops: tuple[OpType, ...]
     weights: Weights = Weights()
     activations: Activations = Activations()
@@ -134,26 +135,31 @@ class Recipe(_Strict):
         merged = (self._merged(rule.weights) for rule in self.rules if rule.weights)
         given = [self.weights, *(Weights.model_validate(each.model_dump()) for each in merged)]
         name = self.preset
-        if self.is_static and any(each.block_size for each in given):
-            raise ValueError(f"preset {name} has one scale per channel: leave out block_size")
-        if self.is_static and any(each.bits for each in given):
-            raise ValueError(f"preset {name} has weights of 8 bits: leave out bits")
-        if self.is_static and any(each.float_zero_points for each in given):
-            raise ValueError(f"preset {name} has symmetric weights: leave out float_zero_points")
-        if self.is_static and self.weights.symmetric is False:
-            raise ValueError(f"preset {name} has symmetric weights: leave out symmetric")
-        if self.preset == "int4" and (
+        if name != "int4":
+            if any(each.block_size for each in given):
+                raise ValueError(f"preset {name} has one scale per channel: leave out block_size")
+            if any(each.bits for each in given):
+                raise ValueError(f"preset {name} has weights of 8 bits: leave out bits")
+            if any(each.float_zero_points for each in given):
+                raise ValueError(
+                    f"preset {name} has symmetric weights: leave out float_zero_points"
+                )
+            if self.weights.symmetric is False:
+                raise ValueError(f"preset {name} has symmetric weights: leave out symmetric")
+        if not self.is_static and (
             self.activations != Activations() or self.recovery != Recovery()
         ):
-            raise ValueError("preset int4 leaves activations alone: leave out what is about them")
-        if self.preset == "int4" and not set(self.ops) <= {"Gemm", "MatMul"}:
-            raise ValueError("preset int4 quantizes MatMul and Gemm only")
+            raise ValueError(
+                f"preset {name} calibrates no activations: leave out what is about them"
+            )
+        if not set(self.ops) <= set(_OPS[name]):
+            raise ValueError(f"preset {name} quantizes {', '.join(_OPS[name])} only")
         return self
 
     @property
     def is_static(self) -> bool:
         """Whether activations are quantized with scales that calibration data gives."""
-        return self.preset != "int4"
+        return self.preset in ("int8", "fp8")
 
     def float_pattern(self, node: str) -> str | None:
         """The pattern that keeps the node of this name in float, if one does."""
@@ -178,15 +184,20 @@ class Recipe(_Strict):
 
 
 _PRODUCTS: tuple[OpType, ...] = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_OPS: Mapping[Preset, tuple[OpType, ...]] = {
+    "int8": _PRODUCTS,
+    "fp8": _PRODUCTS,
+    "int8-dynamic": (*_PRODUCTS, "GRU", "LSTM", "RNN"),
+    "int4": ("Gemm", "MatMul"),
+}
+_WEIGHTS: Mapping[Preset, Weights] = {
+    "fp8": Weights(algorithm="mse"),
+    "int4": Weights(bits=4, block_size=32, algorithm="auto"),
+}
 
 PRESETS: Mapping[str, Recipe] = {
-    "int8": Recipe(preset="int8", ops=_PRODUCTS),
-    "fp8": Recipe(preset="fp8", ops=_PRODUCTS, weights=Weights(algorithm="mse")),
-    "int4": Recipe(
-        preset="int4",
-        ops=("Gemm", "MatMul"),
-        weights=Weights(bits=4, block_size=32, algorithm="auto"),
-    ),
+    name: Recipe(preset=name, ops=ops, weights=_WEIGHTS.get(name, Weights()))
+    for name, ops in _OPS.items()
 }
 
 RecipeLike: TypeAlias = Recipe | Mapping[str, Any] | str | os.PathLike[str]

@@ -18,6 +18,7 @@ from onnxq.report import Decision, Report
 if TYPE_CHECKING:
     from onnxq.io import ModelLike
 
+_REPLACED = ("MatMulNBits", "MatMulInteger")  # nodes named after the op that they stand for
 METADATA = "onnxq"  # the key of what onnxq writes into a model's and its nodes' metadata
 
 
@@ -48,7 +49,8 @@ def make_report(
     if store is not None and not measured.sqnr:
         notes.append(
             "The ops were not measured, because statistics were given without data: an op that "
-            "int8 harms went unnoticed. Give data too, or compare the model with its original."
+            f"{plan.recipe.preset} harms went unnoticed. Give data too, or compare the model with "
+            "its original."
         )
     wanted = plan.recipe.recovery
     if wanted is not None and measured.parts and measured.parts[0].sqnr < wanted.min_sqnr:
@@ -82,9 +84,10 @@ def _decision(
     op: PlannedOp, plan: QuantPlan, store: CalibStore | None, measured: Measured
 ) -> Decision:
     numbers = {"weight": str(op.weight), **_numbers(op.node, measured)}
+    if op.activation is not None:
+        numbers["input"] = str(op.activation)
     if op.activation is not None and store is not None:
         source = plan.inputs[op.node]
-        numbers["input"] = str(op.activation)
         numbers["input_scale"] = float(store.params(source, op.activation).scale)
         numbers["range"] = store.explain(source, op.activation)
     return Decision(
@@ -118,7 +121,10 @@ def write_metadata(model: ir.Model, report: Report) -> None:
     model.metadata_props[f"{METADATA}.recipe"] = json.dumps(report.recipe)
     decisions = {decision.node: decision for decision in report.decisions}
     for node in model.graph.all_nodes():
-        decision = decisions.get((node.name or "").removesuffix("_MatMulNBits"))
+        name = node.name or ""
+        if node.op_type in _REPLACED:
+            name = name.removesuffix(f"_{node.op_type}")
+        decision = decisions.get(name)
         if decision is None or (decision.action == "float" and decision.op_type not in CANDIDATES):
             continue
         why = f": {decision.reason}" if decision.action == "float" else ""

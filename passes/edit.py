@@ -102,11 +102,12 @@ class Editor:
         after: ir.Node | None = None,
         graph: ir.Graph | None = None,
         domain: str = "",
+        num_outputs: int = 1,
         attributes: dict[str, int | float | str] | None = None,
         dtype: ir.DataType | None = None,
         shape: ir.Shape | None = None,
     ) -> ir.Value:
-        """Insert a node of one output and return that output.
+        """Insert a node and return its first output.
 
         The node goes before or after the node named, or to the start of `graph`.
         """
@@ -116,10 +117,11 @@ class Editor:
             attributes=attributes,
             domain=domain,
             name=self.names.new(name),
-            num_outputs=1,
+            num_outputs=num_outputs,
         )
+        for each in node.outputs:
+            each.name = self.names.new(f"{name}_output")
         output = node.outputs[0]
-        output.name = self.names.new(f"{name}_output")
         if dtype is not None:
             output.dtype = dtype
         output.shape = shape

@@ -19,14 +19,16 @@ from onnxq.passes.edit import all_graphs, constant_array
 from onnxq.passes.expose import in_branches
 from onnxq.passes.qdq.rules import Operands, describe
 from onnxq.recipe import Recipe
-from onnxq.targets import No, StaticSupport, Target, WeightOnlySupport
+from onnxq.targets import DynamicSupport, No, StaticSupport, Target, WeightOnlySupport
 from onnxq.types import PerAxis, PerBlock, QuantSpec, ScaleType
 
-Scheme: TypeAlias = Literal["static", "weight-only"]
+Scheme: TypeAlias = Literal["static", "dynamic", "weight-only"]
+Support: TypeAlias = StaticSupport | DynamicSupport | WeightOnlySupport
 
 _OUTPUT_KINDS = ("conv", "depthwise-conv", "large-conv")
 
-CANDIDATES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+CANDIDATES = (*_PRODUCTS, "GRU", "LSTM", "RNN")
 
 _BITS = 4  # of weight-only codes, if a recipe does not say
 _SCALE_TYPES: Mapping[ir.DataType, ScaleType] = {
@@ -42,7 +44,8 @@ class PlannedOp:
     Attributes:
         node: Its name.
         op_type: Its op type.
-        scheme: Weights and activations, or weights only.
+        scheme: Weights and activations, with calibrated scales or with such that are found at run
+            time, or weights only.
         operands: Where its activation, weight and bias are.
         weight: How the weight is quantized, by the axes of the initializer.
         algorithm: The weight algorithm.
@@ -97,7 +100,7 @@ class QuantPlan:
         """The values to be calibrated, by name, in the order of the graph: their channel axes."""
         values: dict[str, int] = {}
         for op in self.ops:
-            if op.activation is None:
+            if op.scheme != "static":
                 continue
             values.setdefault(self.inputs[op.node], op.operands.channel_axis)
             if op.output is not None and op.output.name is not None:
@@ -120,7 +123,8 @@ class QuantPlan:
                 "op": op.op_type,
                 "to": op.precision,
                 "how or why": f"weight {op.weight}"
-                + ("" if op.activation is None else f", activation {op.activation}"),
+                + ("" if op.activation is None else f", activation {op.activation}")
+                + (" at run time" if op.scheme == "dynamic" else ""),
             }
             for op in self.ops
         ]
@@ -149,7 +153,7 @@ def make_plan(model: ir.Model, recipe: Recipe, target: Target) -> QuantPlan:
         TargetError: The target cannot run the preset, or bits, a block size or zero points of the
             recipe.
     """
-    support = target.static(recipe.preset) if recipe.is_static else target.weight_only()
+    support = _support(recipe, target)
     if isinstance(support, WeightOnlySupport):
         _check_weights(recipe, target, support)
     ops: list[PlannedOp] = []
@@ -171,6 +175,12 @@ def make_plan(model: ir.Model, recipe: Recipe, target: Target) -> QuantPlan:
     return QuantPlan(target, recipe, tuple(ops), tuple(kept), nodes, inputs)
 
 
+def _support(recipe: Recipe, target: Target) -> Support:
+    if recipe.is_static:
+        return target.static(recipe.preset)
+    return target.dynamic() if recipe.preset == "int8-dynamic" else target.weight_only()
+
+
 def observable(model: ir.Model) -> dict[str, int]:
     """All values that a static plan of a prepared model may want to quantize.
 
@@ -179,7 +189,7 @@ def observable(model: ir.Model) -> dict[str, int]:
     """
     values: dict[str, int] = {}
     for node in (node for graph in in_branches(model) for node in graph):
-        if node.domain not in ("", "ai.onnx") or node.op_type not in CANDIDATES:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in _PRODUCTS:
             continue
         operands = describe(node)
         if isinstance(operands, No):
@@ -190,9 +200,7 @@ def observable(model: ir.Model) -> dict[str, int]:
     return values
 
 
-def _decide(
-    node: ir.Node, recipe: Recipe, support: StaticSupport | WeightOnlySupport, *, repeated: bool
-) -> PlannedOp | No:
+def _decide(node: ir.Node, recipe: Recipe, support: Support, *, repeated: bool) -> PlannedOp | No:
     name = node.name or ""
     if node.domain not in ("", "ai.onnx") or node.op_type not in CANDIDATES:
         return No(f"{node.op_type} has no weights to multiply by; the preset leaves it in float")
@@ -200,6 +208,8 @@ def _decide(
         return No(f"{node.op_type} is not among the ops of the recipe ({', '.join(recipe.ops)})")
     if (pattern := recipe.float_pattern(name)) is not None:
         return No(f"excluded by '{pattern}'")
+    if isinstance(support, DynamicSupport):
+        return _dynamic(node, recipe, support)
     operands = describe(node)
     if isinstance(operands, No):
         return operands
@@ -226,6 +236,28 @@ def _static(
         algorithm=recipe.weights_of(node.name or "").algorithm,
         activation=support.activations,
         output=_anchor(node.outputs[0]) if needs_output else None,
+    )
+
+
+def _dynamic(node: ir.Node, recipe: Recipe, support: DynamicSupport) -> PlannedOp | No:
+    lowering = support.lowerings[node.op_type]
+    operands = lowering if isinstance(lowering, No) else describe(node)
+    if isinstance(operands, No):
+        return operands
+    weight, axis = operands.weight.const_value, operands.reduced_axis
+    assert weight is not None and axis is not None
+    shape = weight.shape.numpy()
+    # One scale per output, of every direction of an LSTM.
+    is_matrix = len(shape) == 2
+    granularity = PerAxis(operands.output_axis) if is_matrix else PerBlock(axis, shape[axis])
+    return PlannedOp(
+        node=node.name or "",
+        op_type=node.op_type,
+        scheme="dynamic",
+        operands=operands,
+        weight=QuantSpec(support.weights, granularity),
+        algorithm=recipe.weights_of(node.name or "").algorithm,
+        activation=support.activations,
     )
 
 

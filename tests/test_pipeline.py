@@ -182,9 +182,10 @@ def test_statistics_with_and_without_data():
 
 def test_data_for_a_preset_that_takes_none():
     model = with_weights(GRAPH)
-    for given in ({"calibration": feeds(model)}, {"stats": "file"}):
-        with pytest.raises(DataError, match="Preset int4 rounds weights and needs no data"):
-            onnxq.quantize(model, preset="int4", target="ort-cpu", **given)
+    for preset in ("int4", "int8-dynamic"):
+        for given in ({"calibration": feeds(model)}, {"stats": "file"}):
+            with pytest.raises(DataError, match=f"Preset {preset} needs no calibration data"):
+                onnxq.quantize(model, preset=preset, target="ort-cpu", **given)
 
 
 def test_names_are_checked_before_any_data_is_read():

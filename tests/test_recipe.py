@@ -24,7 +24,7 @@ rules:
 
 
 def test_presets():
-    assert set(PRESETS) == {"int8", "fp8", "int4"}
+    assert set(PRESETS) == {"int8", "fp8", "int8-dynamic", "int4"}
     assert resolve("fp8").weights.algorithm == "mse"
     assert resolve("int4").weights.block_size == 32
     assert preset("int8").activations.min_op_sqnr == 20
@@ -92,9 +92,12 @@ def test_patterns_are_case_sensitive():
             "symmetric weights have no zero points to be float",
         ),
         ({"preset": "int4", "weights": {"size": 32}}, "weights.size: Extra inputs"),
-        ({"preset": "int4", "recovery": None}, "int4 leaves activations alone"),
-        ({"preset": "int4", "activations": {"min_op_sqnr": 3}}, "int4 leaves activations alone"),
-        ({"preset": "int4", "ops": ["Conv"]}, "int4 quantizes MatMul and Gemm only"),
+        ({"preset": "int4", "recovery": None}, "int4 calibrates no activations"),
+        ({"preset": "int4", "activations": {"min_op_sqnr": 3}}, "int4 calibrates no activations"),
+        ({"preset": "int8-dynamic", "recovery": None}, "int8-dynamic calibrates no activations"),
+        ({"preset": "int8-dynamic", "weights": {"bits": 8}}, "leave out bits"),
+        ({"preset": "int4", "ops": ["Conv"]}, "int4 quantizes Gemm, MatMul only"),
+        ({"preset": "int8", "ops": ["LSTM"]}, "int8 quantizes Conv, ConvTranspose, Gemm, MatMul"),
         ({"preset": "int8", "ops": ["Softmax"]}, "ops.0"),
         ({"preset": "int8", "weights": {"block_size": 32}}, "leave out block_size"),
         ({"preset": "int8", "weights": {"symmetric": False}}, "leave out symmetric"),

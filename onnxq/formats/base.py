@@ -74,8 +74,8 @@ class IntegerFormat(NumberFormat):
 
     @property
     def short(self) -> str:
-        """See `NumberFormat.short`; signed or not is a detail."""
-        return f"int{self.bits}"
+        """See `NumberFormat.short`: the integers that kernels multiply, signed or not."""
+        return f"int{self.dtype.bitwidth}"
 
     @property
     def qmin(self) -> int:

@@ -71,6 +71,12 @@ _NO_FP8 = No(
     "Ask for --preset int8, or for a target of sm89 or newer",
 )
 
+_NO_DYNAMIC = No(
+    "TensorRT does not import DynamicQuantizeLinear, and runs in float where a scale is computed "
+    "at run time",
+    "Ask for --preset int8, with calibration data",
+)
+
 INT4 = WeightOnlySupport(
     lowering="block-dequantize",
     bits=(4,),
@@ -119,5 +125,6 @@ def _target(
         int8=int8,
         int4=int4,
         fp8=FP8 if compute_capability >= _OLDEST_FP8 else _NO_FP8,
+        int8_dynamic=_NO_DYNAMIC,
         evidence=evidence,
     )

@@ -7,7 +7,7 @@ name. Every "no" carries its reason, because it ends up in the report beside the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, TypeVar
 
 from onnxq import registry
@@ -56,7 +56,7 @@ class No:
 
 
 Support: TypeAlias = Yes | No
-_Support = TypeVar("_Support", "StaticSupport", "WeightOnlySupport")
+_Support = TypeVar("_Support", "StaticSupport", "DynamicSupport", "WeightOnlySupport")
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,21 @@ class StaticSupport:
     opset: int = 13  # the first with per-channel scales
     quantize_outputs: bool = False
     int32_bias: bool = False
+
+
+@dataclass(frozen=True)
+class DynamicSupport:
+    """Weights in 8 bits, and activations quantized with scales found at run time.
+
+    Attributes:
+        lowerings: For each op type, the name in `onnxq.passes.lower` of the form that runs.
+        activations: What activations become.
+        weights: The format of the weights' codes.
+    """
+
+    lowerings: Mapping[str, str | No]
+    activations: QuantSpec
+    weights: str = "int8"
 
 
 @dataclass(frozen=True)
@@ -119,6 +134,7 @@ class Target:
         int8: Static int8 support, or why there is none.
         int4: Weight-only 4-bit support, or why there is none.
         fp8: Static fp8 (E4M3) support, or why there is none.
+        int8_dynamic: Support for scales found at run time, or why there is none.
         evidence: Where the table comes from ("measured on ...", "documentation").
         provider: The ONNX Runtime execution provider, for that backend.
         compute_capability: Major * 10 + minor, for the TensorRT backends.
@@ -130,6 +146,7 @@ class Target:
     int8: StaticSupport | No
     int4: WeightOnlySupport | No
     fp8: StaticSupport | No
+    int8_dynamic: DynamicSupport | No
     evidence: str
     provider: Provider | None = None
     compute_capability: int | None = None
@@ -148,6 +165,18 @@ class Target:
         return self._or_refuse(
             {"int8": self.int8, "fp8": self.fp8}[preset], f"{preset} (static Q/DQ)"
         )
+
+    def dynamic(self) -> DynamicSupport:
+        """Support for int8 weights and scales found at run time.
+
+        Raises:
+            TargetError: The target has none.
+        """
+        return self._or_refuse(self.int8_dynamic, "int8-dynamic (scales found at run time)")
+
+    def without_vnni(self) -> Target:
+        """This target on CPUs that add products of 8-bit numbers in 16 bits."""
+        return replace(self, int8_dynamic=replace(self.dynamic(), weights="int7"))
 
     def weight_only(self) -> WeightOnlySupport:
         """Weight-only 4-bit support.

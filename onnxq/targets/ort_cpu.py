@@ -2,11 +2,18 @@
 
 Conv fuses into QLinearConv when input, weight and output are quantized and the bias is int32.
 MatMul and Gemm need no quantized output. Activations are int8 with a zero point: signed times
-signed needs no 7-bit weights on a CPU without VNNI, as unsigned times signed does.
+signed needs no 7-bit weights on a CPU without VNNI, as unsigned times signed does: see
+`Target.without_vnni` for activations quantized at run time, which are unsigned.
 """
 
-from onnxq.targets.base import No, StaticSupport, Target, WeightOnlySupport, Yes
+from onnxq.targets.base import DynamicSupport, No, StaticSupport, Target, WeightOnlySupport, Yes
 from onnxq.types import QuantSpec
+
+_NO_CONV = No(
+    "ONNX Runtime's integer Conv with scales found at run time takes one scale for the whole "
+    "weight, and 3 to 4 times as long as the float Conv"
+)
+_NO_RECURRENCE = "ONNX Runtime has no {} with weights of 8 bits, only an LSTM"
 
 TARGET = Target(
     name="ort-cpu",
@@ -43,6 +50,18 @@ TARGET = Target(
     fp8=No(
         "ONNX Runtime has no fp8 kernels for the CPU: it would convert to float before every op",
         "Ask for --preset int8",
+    ),
+    int8_dynamic=DynamicSupport(
+        lowerings={
+            "Conv": _NO_CONV,
+            "ConvTranspose": No("ONNX Runtime has no integer ConvTranspose kernel for the CPU"),
+            "Gemm": "dynamic-quantize",
+            "GRU": No(_NO_RECURRENCE.format("GRU")),
+            "LSTM": "dynamic-lstm",
+            "MatMul": "dynamic-quantize",
+            "RNN": No(_NO_RECURRENCE.format("RNN")),
+        },
+        activations=QuantSpec("uint8", symmetric=False),
     ),
     evidence="measured with onnxruntime 1.32",
 )

@@ -28,5 +28,10 @@ TARGET = Target(
         "before every op",
         "Ask for --preset int4, or for fp8 on a TensorRT target of sm89 or newer",
     ),
+    int8_dynamic=No(
+        "ONNX Runtime's CUDA provider has no kernels that products with scales found at run time "
+        "fuse into",
+        "Ask for --preset int4",
+    ),
     evidence="measured with onnxruntime-gpu 1.31 on an H200",
 )

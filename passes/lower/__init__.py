@@ -1,4 +1,4 @@
-"""Weight-only quantization in the form that a target runs, one file each.
+"""What has no Q/DQ nodes, in the form that a target runs, one file each.
 
 The name of a form is the name of its module, which defines
 
@@ -15,14 +15,14 @@ from onnxq.passes import weights
 from onnxq.passes.base import GraphPass
 from onnxq.passes.edit import Editor
 from onnxq.passes.lower.base import Lowering
-from onnxq.passes.plan import QuantPlan
+from onnxq.passes.plan import PlannedOp, QuantPlan
 from onnxq.passes.weights._lazy import LazyWeight
 
-__all__ = ["LowerWeightOnly", "opset"]
+__all__ = ["LowerOps", "opset"]
 
 
-class LowerWeightOnly(GraphPass):
-    """Replace the weight-only ops of a plan by the form that its target runs.
+class LowerOps(GraphPass):
+    """Replace the weight-only and dynamic ops of a plan by the form that its target runs.
 
     A weight that several nodes read with one spec is quantized and stored once.
     """
@@ -33,10 +33,9 @@ class LowerWeightOnly(GraphPass):
 
     def edit(self, model: ir.Model) -> int:
         """See `GraphPass.edit`."""
-        ops = [op for op in self._plan.ops if op.scheme == "weight-only"]
-        if not ops:
-            return 0
-        lowering = _load(self._plan.target.weight_only().lowering)(Editor(model))
+        ops = [op for op in self._plan.ops if op.scheme != "static"]
+        editor = Editor(model)
+        forms = {name: _load(name)(editor) for name in {self._form(op) for op in ops}}
         lazy_weights: dict[object, LazyWeight] = {}
         for op in ops:
             value = op.operands.weight
@@ -46,8 +45,15 @@ class LowerWeightOnly(GraphPass):
                 lazy_weights[key] = LazyWeight(
                     value.const_value, op.weight, weights.get(op.algorithm)
                 )
-            lowering.lower(self._plan.graph_nodes[op.node], op, lazy_weights[key])
+            forms[self._form(op)].lower(self._plan.graph_nodes[op.node], op, lazy_weights[key])
         return len(ops)
+
+    def _form(self, op: PlannedOp) -> str:
+        if op.scheme == "weight-only":
+            return self._plan.target.weight_only().lowering
+        form = self._plan.target.dynamic().lowerings[op.op_type]
+        assert isinstance(form, str)
+        return form
 
 
 def opset(name: str) -> int:

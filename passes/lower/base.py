@@ -13,7 +13,7 @@ from onnxq.passes.weights._lazy import LazyWeight
 
 
 class Lowering(ABC):
-    """Writes weight-only ops of one model in one form.
+    """Writes ops of one model in one form.
 
     Attributes:
         opset: The lowest version of the default operator set that has what it writes.

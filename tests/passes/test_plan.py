@@ -7,7 +7,7 @@ from onnxq import targets
 from onnxq.errors import TargetError
 from onnxq.onnxfile import stored_bytes
 from onnxq.passes.plan import make_plan, observable
-from onnxq.recipe import resolve
+from onnxq.recipe import PRESETS, resolve
 
 MIXED = """
 g (float[1, 32, 8, 8] x, float[32, 32, 3, 3] w1, float[32, 1, 3, 3] w2, float[32, 8, 2, 2] w3,
@@ -108,7 +108,7 @@ def test_precedence_of_exclusions_and_rules():
     assert [str(op.weight) for op in found.ops] == ["int4 symmetric block 64(axis 0)"]
 
 
-@pytest.mark.parametrize("preset", ["int8", "int4"])
+@pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("target", targets.all_targets(), ids=lambda target: target.name)
 def test_the_model_is_not_modified_and_no_node_is_forgotten(preset, target):
     model = with_weights(MIXED)

@@ -6,7 +6,8 @@ from onnxq import formats, targets
 from onnxq.errors import TargetError
 from onnxq.inspection import targets_table
 from onnxq.passes import lower
-from onnxq.targets import No, StaticSupport, WeightOnlySupport
+from onnxq.passes.plan import CANDIDATES
+from onnxq.targets import DynamicSupport, No, StaticSupport, WeightOnlySupport
 from onnxq.targets.base import OP_KINDS
 from onnxq.types import PerTensor
 
@@ -68,6 +69,22 @@ def test_fp8_is_for_engines_of_sm89_and_newer(target):
 
 
 @every
+def test_dynamic_support(target):
+    assert isinstance(target.int8_dynamic, DynamicSupport) == (target.name == "ort-cpu")
+    if isinstance(target.int8_dynamic, No):
+        assert target.int8_dynamic.instead
+        for refused in (target.dynamic, target.without_vnni):
+            with pytest.raises(TargetError, match=target.int8_dynamic.reason[:20]):
+                refused()
+        return
+    support = target.dynamic()
+    assert set(support.lowerings) == set(CANDIDATES)
+    forms = support.lowerings.values()
+    assert all(form.reason if isinstance(form, No) else lower.opset(form) for form in forms)
+    assert formats.get(target.without_vnni().dynamic().weights).bits == 7
+
+
+@every
 def test_weight_only_support(target):
     if isinstance(target.int4, No):
         assert target.int4.reason
@@ -91,3 +108,5 @@ def test_the_printed_table():
     assert rows["ort-cuda"]["int8"].startswith("no")
     assert "matmul" in rows["rtx-sm89"]["fp8"]
     assert rows["rtx-sm86"]["fp8"] == "no"
+    assert rows["ort-cpu"]["int8-dynamic"] == "Gemm, LSTM, MatMul"
+    assert rows["rtx-sm89"]["int8-dynamic"].startswith("no: TensorRT does not import")

@@ -27,7 +27,7 @@ class Operands:
     """The operands of an op that can be quantized.
 
     Attributes:
-        kind: One of `onnxq.targets.base.OP_KINDS`.
+        kind: One of `onnxq.targets.base.OP_KINDS`, or "lstm".
         activation: The index of the input that is an activation.
         weight_index: The index of the input that is the weight.
         weight: The initializer that holds the weight.
@@ -36,6 +36,7 @@ class Operands:
         reduced_axis: The axis of `weight` that is summed over, for matrices.
         bias_index: The index of the bias input; None where the op has none.
         channel_axis: The axis of the op's activation and output along their channels.
+        recurrent: The weight behind the first, of what an LSTM put out before.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Operands:
     reduced_axis: int | None
     bias_index: int | None
     channel_axis: int
+    recurrent: ir.Value | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from onnx_ir.passes import common
 from onnxq import targets
 from onnxq.errors import TargetError
 from onnxq.passes import lower
-from onnxq.passes.lower import LowerWeightOnly
+from onnxq.passes.lower import LowerOps
 from onnxq.passes.plan import make_plan
 from onnxq.passes.prepare import prepare
 from onnxq.passes.weights import rtn
@@ -45,7 +45,7 @@ def lowered(model, target, **weights):
     plan = make_plan(
         model, resolve("int4", {"weights": {"algorithm": "rtn"} | weights}), targets.get(target)
     )
-    assert LowerWeightOnly(plan)(model).modified
+    assert LowerOps(plan)(model).modified
     return plan
 
 
@@ -99,7 +99,7 @@ def test_widths_and_zero_points_of_matmul_nbits(form, dtype, bits, kind, rows, b
                 make_plan(model, recipe, targets.get("ort-cpu"))
         return
     plan = make_plan(model, recipe, targets.get("ort-cpu"))
-    LowerWeightOnly(plan)(model)
+    LowerOps(plan)(model)
     exact = replaced_weight(float_model, plan)
     float_model.graph.initializers["w"].const_value = ir.tensor(
         exact.astype(float_model.graph.initializers["w"].dtype.numpy())
@@ -186,7 +186,7 @@ def test_a_weight_with_two_specs_is_stored_twice():
     model = with_weights(SHARED)
     rules = [{"match": "two", "weights": {"block_size": 16}}]
     plan = make_plan(model, resolve("int4", {"rules": rules}), targets.get("ort-cpu"))
-    LowerWeightOnly(plan)(model)
+    LowerOps(plan)(model)
     first, second = model.graph
     assert first.inputs[1] is not second.inputs[1]
 
@@ -201,7 +201,7 @@ def test_a_transpose_that_others_read_is_not_quantized_under_them():
     target = targets.get("rtx-sm89")
     shared = dataclasses.replace(target.weight_only(), shared_weights=True)
     plan = make_plan(model, resolve("int4"), dataclasses.replace(target, int4=shared))
-    LowerWeightOnly(plan)(model)
+    LowerOps(plan)(model)
     feed = random_feed(model)
     y, z = compute(model, **feed)
     expected_y, expected_z = compute(with_weights(text, 21), **feed)
@@ -212,7 +212,7 @@ def test_a_transpose_that_others_read_is_not_quantized_under_them():
 def test_a_plan_of_nothing_modifies_nothing():
     model = with_weights(SHARED)
     plan = make_plan(model, resolve("int4", exclude=("*",)), targets.get("ort-cpu"))
-    assert not LowerWeightOnly(plan)(model).modified
+    assert not LowerOps(plan)(model).modified
 
 
 def test_opsets_and_unknown_forms():
