@@ -40,7 +40,7 @@ def bias_shifts(
             zip(names, runtime.run(session, names, sample.feed, sample.label), strict=True)
         )
         for node, shift in shifts.items():
-            if found[shift.sums].size:  # a branch may not have been taken
+            if found[shift.elements]:  # a branch may not have been taken
                 sums[node] = sums.get(node, 0.0) + found[shift.sums].astype("float64")
                 elements[node] += int(found[shift.elements])
     return {node: total * total.size / elements[node] for node, total in sums.items()}

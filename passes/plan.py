@@ -16,7 +16,7 @@ from onnxq import formats
 from onnxq.errors import TargetError
 from onnxq.passes.block_size import block_size
 from onnxq.passes.edit import all_graphs, constant_array
-from onnxq.passes.expose import in_branches
+from onnxq.passes.expose import readable_graphs
 from onnxq.passes.qdq.rules import Operands, describe
 from onnxq.recipe import Recipe
 from onnxq.targets import DynamicSupport, No, StaticSupport, Target, WeightOnlySupport
@@ -160,11 +160,11 @@ def make_plan(model: ir.Model, recipe: Recipe, target: Target) -> QuantPlan:
     kept: list[KeptFloat] = []
     nodes: dict[str, ir.Node] = {}
     inputs: dict[str, str] = {}
-    run_once = in_branches(model)
+    readable = readable_graphs(model)
     for graph in all_graphs(model):
         for node in graph:
             name = node.name or ""
-            decision = _decide(node, recipe, support, repeated=graph not in run_once)
+            decision = _decide(node, recipe, support, readable=graph in readable)
             if isinstance(decision, No):
                 kept.append(KeptFloat(name, node.op_type, decision.reason))
             else:
@@ -188,7 +188,7 @@ def observable(model: ir.Model) -> dict[str, int]:
         The channel axis of each, by its name.
     """
     values: dict[str, int] = {}
-    for node in (node for graph in in_branches(model) for node in graph):
+    for node in (node for graph in readable_graphs(model) for node in graph):
         if node.domain not in ("", "ai.onnx") or node.op_type not in _PRODUCTS:
             continue
         operands = describe(node)
@@ -200,7 +200,7 @@ def observable(model: ir.Model) -> dict[str, int]:
     return values
 
 
-def _decide(node: ir.Node, recipe: Recipe, support: Support, *, repeated: bool) -> PlannedOp | No:
+def _decide(node: ir.Node, recipe: Recipe, support: Support, *, readable: bool) -> PlannedOp | No:
     name = node.name or ""
     if node.domain not in ("", "ai.onnx") or node.op_type not in CANDIDATES:
         return No(f"{node.op_type} has no weights to multiply by; the preset leaves it in float")
@@ -215,8 +215,8 @@ def _decide(node: ir.Node, recipe: Recipe, support: Support, *, repeated: bool) 
         return operands
     if isinstance(support, WeightOnlySupport):
         return _weight_only(node, operands, recipe, support)
-    if repeated:
-        return No("it is in the body of a Loop or Scan, where ranges are not calibrated")
+    if not readable:
+        return No("it is in the body of a Scan, where ranges are not calibrated")
     return _static(node, operands, recipe, support)
 
 

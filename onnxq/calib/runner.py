@@ -106,16 +106,18 @@ def _observe(
 ) -> Iterator[None]:
     """Update `states` by each of the samples, one a step."""
 
-    def observe(name: str, array: Array, label: str) -> State:
-        state = _updated(observer, states[name], array, tensors[name], name)
+    def observe(name: str, arrays: list[Array], label: str) -> State:
+        state = states[name]
+        for array in arrays:
+            state = _updated(observer, state, array, tensors[name], name)
         _require_finite(state, name, label)
         return state
 
     with ThreadPoolExecutor(threads.count()) as pool:
         for sample in samples:
-            arrays, labels = taps.run(sample), itertools.repeat(sample.label)
-            states.update(zip(tensors, pool.map(observe, tensors, arrays, labels), strict=True))
-            del arrays
+            found, labels = taps.run(sample), itertools.repeat(sample.label)
+            states.update(zip(tensors, pool.map(observe, tensors, found, labels), strict=True))
+            del found
             yield
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -11,10 +11,11 @@ from onnxq import runtime
 from onnxq.calib.feeds import Sample
 from onnxq.errors import ModelError
 from onnxq.passes.edit import Editor
-from onnxq.passes.expose import Exposer, in_branches
+from onnxq.passes.expose import Exposer, values_by_name
 from onnxq.types import Array
 
 _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
+_SEQUENCES = tuple(f"seq({each})" for each in _FLOATS)
 
 
 class Taps:
@@ -23,7 +24,7 @@ class Taps:
     Args:
         model: Not modified; the weights are shared.
         names: Of the values: graph inputs, outputs or anything between, also in the branches of an
-            If.
+            If and the body of a Loop.
         provider: The execution provider of ONNX Runtime.
 
     Raises:
@@ -34,10 +35,10 @@ class Taps:
         self._names = names
         self._inputs = {value.name for value in model.graph.inputs}
         clone = model.clone()
-        clone.graph.outputs[:] = _exposed(clone, names)
+        _expose(clone, names)
         self._session = runtime.session(clone, provider=provider, memory_flat=True)
         for name, output in zip(names, self._session.get_outputs(), strict=True):
-            if output.type not in _FLOATS:
+            if output.type not in _FLOATS + _SEQUENCES:
                 raise ModelError(
                     f"'{name}' is a {output.type}; only float, float16 and double are calibrated.",
                     "Leave it out.",
@@ -45,15 +46,16 @@ class Taps:
         exposed = [value.name or "" for value in clone.graph.outputs]
         self._computed = [name for name in exposed if name not in self._inputs]
 
-    def run(self, sample: Sample) -> list[Array]:
-        """The values for one feed, in the order of their names.
+    def run(self, sample: Sample) -> list[list[Array]]:
+        """The values for one feed, in the order of their names: in a Loop one an iteration.
 
         Raises:
             DataError: ONNX Runtime fails on the feed.
         """
-        arrays = runtime.run(self._session, self._computed, sample.feed, sample.label)
-        arrays.reverse()
-        return [sample.feed[n] if n in self._inputs else arrays.pop() for n in self._names]
+        found = runtime.run(self._session, self._computed, sample.feed, sample.label)
+        found.reverse()
+        taps = [sample.feed[n] if n in self._inputs else found.pop() for n in self._names]
+        return [tap if isinstance(tap, list) else [tap] for tap in taps]
 
 
 def sizes(
@@ -62,19 +64,9 @@ def sizes(
     """How many bytes the values of `Taps` take for one feed, of which none is kept."""
     clone = model.clone()
     editor = Editor(clone)
-    values = _exposed(clone, names)
-    clone.graph.outputs[:] = [
-        editor.node(
-            "Size",
-            [value],
-            name=f"{value.name}_size",
-            after=value.producer(),
-            graph=clone.graph,
-            dtype=ir.DataType.INT64,
-            shape=ir.Shape([]),
-        )
-        for value in values
-    ]
+    values = [values_by_name(clone)[name] for name in names]
+    exposer = Exposer(editor)
+    clone.graph.outputs[:] = [exposer.total(_size(editor, value)) for value in values]
     session = runtime.session(clone, provider=provider, memory_flat=True)
     outputs = [value.name or "" for value in clone.graph.outputs]
     counts = runtime.run(session, outputs, sample.feed, sample.label)
@@ -84,21 +76,38 @@ def sizes(
     }
 
 
-def _exposed(model: ir.Model, names: Sequence[str]) -> list[ir.Value]:
-    """The values as the main graph sees them, in the order of `names`."""
-    graph = model.graph
-    values = {value.name: value for value in graph.inputs}
-    for each in in_branches(model):
-        values.update((value.name, value) for node in each for value in node.outputs)
+def _size(editor: Editor, value: ir.Value) -> ir.Value:
+    assert isinstance(value.graph, ir.Graph)
+    return editor.node(
+        "Size",
+        [value],
+        name=f"{value.name}_size",
+        after=value.producer(),
+        graph=value.graph,
+        dtype=ir.DataType.INT64,
+        shape=ir.Shape([]),
+    )
+
+
+def _expose(model: ir.Model, names: Sequence[str]) -> None:
+    """Make the values the outputs of `model`, in the order of `names`."""
     exposer = Exposer(Editor(model))
-    outputs = []
+    values = values_by_name(model)
+    exposed = []
     for name in names:
-        value = values.get(name)
-        if value is None or name in graph.initializers:
-            near = difflib.get_close_matches(name, [n for n in values if n], n=1)
-            raise ModelError(
-                f"'{name}' is not an activation that the model computes once.",
-                f"Did you mean '{near[0]}'?" if near else None,
-            )
-        outputs.append(exposer.expose(value))
-    return outputs
+        value = _find(values, name)
+        exposed.append(exposer.expose(value).name or "")
+        if value.graph is not model.graph:  # a Loop around it may have changed its outputs
+            values = values_by_name(model)
+    model.graph.outputs[:] = [values[name] for name in exposed]
+
+
+def _find(values: Mapping[str, ir.Value], name: str) -> ir.Value:
+    value = values.get(name)
+    if value is None or value.is_initializer():
+        near = difflib.get_close_matches(name, [n for n in values if n], n=1)
+        raise ModelError(
+            f"'{name}' is not an activation whose values can be read.",
+            f"Did you mean '{near[0]}'?" if near else None,
+        )
+    return value

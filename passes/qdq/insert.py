@@ -89,8 +89,8 @@ class _Insertion:
     ) -> ir.Value:
         assert value.name is not None
         params = self._params(value.name, spec)
-        producer = value.producer()
-        graph = graph_of(producer) if producer is not None else self._editor.model.graph
+        producer, graph = value.producer(), value.graph
+        assert isinstance(graph, ir.Graph)
         number_format = formats.get(spec.format)
         scale = self._editor.initializer(
             graph, f"{value.name}_scale", np.asarray(params.scale, dtype.numpy())

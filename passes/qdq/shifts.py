@@ -42,7 +42,7 @@ def add_shifts(model: ir.Model, plan: QuantPlan, params: ActivationParams) -> di
         nodes = [node] if follower is None or follower is node else [node, follower]
         y = node.outputs[0]
         twin = twins.add(op, nodes)[y]
-        made = [exposer.expose(value) for value in _sums(editor, op, y, twin)]
+        made = [exposer.total(value) for value in _sums(editor, op, y, twin)]
         outputs += made
         shifts[op.node] = Shift(*(value.name or "" for value in made))
     twins.quantize(params)
@@ -54,6 +54,8 @@ def _sums(editor: Editor, op: PlannedOp, y: ir.Value, twin: ir.Value) -> tuple[i
     weight = op.operands.weight.const_value
     assert weight is not None
     graph, name = editor.model.graph, y.name
+    node = y.producer()
+    assert node is not None
     after = twin.producer()
     difference = editor.node("Sub", [twin, y], name=f"{name}_shift", after=after, dtype=y.dtype)
     as_float = editor.node(
@@ -61,10 +63,12 @@ def _sums(editor: Editor, op: PlannedOp, y: ir.Value, twin: ir.Value) -> tuple[i
         attributes={"to": int(ir.DataType.FLOAT)}, dtype=ir.DataType.FLOAT,
     )  # fmt: skip
     spatial = len(weight.shape) - 2 if op.operands.channel_axis == 1 else 0
+    channels = weight.shape.numpy()[op.operands.output_axis]
+    if op.op_type == "ConvTranspose":
+        channels *= node.attributes.get_int("group", 1)
     if spatial:
         axes = [0, *range(2, spatial + 2)]
     else:
-        channels = weight.shape.numpy()[op.operands.output_axis]
         shape = editor.initializer(graph, f"{name}_rows", np.array([-1, channels]))
         as_float = editor.node(
             "Reshape", [as_float, shape], name=f"{name}_shift_rows", after=as_float.producer(),
@@ -74,7 +78,7 @@ def _sums(editor: Editor, op: PlannedOp, y: ir.Value, twin: ir.Value) -> tuple[i
     over = editor.initializer(graph, f"{name}_axes", np.array(axes))
     sums = editor.node(
         "ReduceSum", [as_float, over], name=f"{name}_shifts", after=as_float.producer(),
-        attributes={"keepdims": 0}, dtype=ir.DataType.FLOAT,
+        attributes={"keepdims": 0}, dtype=ir.DataType.FLOAT, shape=ir.Shape([channels]),
     )  # fmt: skip
     elements = editor.node(
         "Size", [y], name=f"{name}_elements", after=after, dtype=ir.DataType.INT64,

@@ -44,7 +44,7 @@ class Measure:
             self._compute("ReduceSum", [y], keepdims=0),
             self._compute("Size", [y], dtype=ir.DataType.INT64),
         )
-        exposed = [self._exposer.expose(value) for value in values]
+        exposed = [self._exposer.total(value) for value in values]
         self.outputs += exposed
         return Sums(*(value.name or "" for value in exposed))
 

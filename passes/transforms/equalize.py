@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxq.passes.base import GraphPass
-from onnxq.passes.edit import Editor, graph_of
+from onnxq.passes.edit import Editor
 from onnxq.passes.plan import PlannedOp, QuantPlan
 from onnxq.passes.transforms.absorb import Absorption, absorption
 from onnxq.types import Array
@@ -118,8 +118,8 @@ def _positive(values: Array) -> Array:
 
 
 def _divide(editor: Editor, value: ir.Value, op: PlannedOp, strength: Array) -> ir.Value:
-    producer = value.producer()
-    graph = graph_of(producer) if producer is not None else editor.model.graph
+    producer, graph = value.producer(), value.graph
+    assert isinstance(graph, ir.Graph)
     weight = op.operands.weight
     assert weight.const_value is not None and value.name is not None
     spatial = len(weight.const_value.shape) - 2 if op.operands.channel_axis == 1 else 0

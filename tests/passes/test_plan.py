@@ -188,13 +188,23 @@ def test_ops_in_branches_are_planned():
     assert observable(with_weights(graph)) == {"x": -1, "a": -1}
 
 
-def test_ops_in_loops_are_not_calibrated():
+def test_ops_in_loops_are_planned():
     graph = (
         "g (int64 n, bool c, float[8, 64] x, float[64, 64] w) => (float[8, 64] y) "
         "{ y = Loop (n, c, x) < body = b (int64 i, bool go, float[8, 64] h) => "
         "(bool on, float[8, 64] next) { on = Identity(go) [inner] next = MatMul(h, w) } > }"
     )
-    assert "in the body of a Loop or Scan" in reasons(plan(graph=graph))["inner"]
+    assert ops(plan(graph=graph)) == ops(plan("int4", graph=graph)) == ["inner"]
+    assert observable(with_weights(graph)) == {"h": -1, "next": -1}
+
+
+def test_ops_in_scans_are_not_calibrated():
+    graph = (
+        "g (float[8, 64] x, float[9, 64] s, float[64, 64] w) => (float[8, 64] y) "
+        "{ y = Scan <num_scan_inputs = 1, body = b (float[8, 64] h, float[64] e) => "
+        "(float[8, 64] next) { [inner] p = MatMul(h, w) next = Add(p, e) }> (x, s) }"
+    )
+    assert "in the body of a Scan" in reasons(plan(graph=graph))["inner"]
     assert ops(plan("int4", graph=graph)) == ["inner"]
     assert observable(with_weights(graph)) == {}
 
