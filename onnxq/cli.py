@@ -37,6 +37,7 @@ MemoryLimit = Annotated[
 _DATA_HELP = (
     "A folder of .npz files, one .npz file, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, or random:N."
 )
+_PRESET_HELP = "With calibration: int8, fp8 or int16-activations. Without: int8-dynamic or int4."
 
 
 @app.command()
@@ -46,7 +47,7 @@ def quantize(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The ONNX file to write.")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="int8, fp8, int8-dynamic or int4.")] = None,
+    preset: Annotated[str | None, typer.Option(help=_PRESET_HELP)] = None,
     calibration: Annotated[str | None, typer.Option(help=_DATA_HELP)] = None,
     stats: Annotated[
         Path | None,
@@ -87,7 +88,7 @@ def quantize(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Quantize a model: int8 or fp8 (calibrated Q/DQ), int8-dynamic, or int4 (weights only)."""
+    """Quantize a model, with calibrated scales, scales found at run time, or weights only."""
     from onnxq import io, pipeline  # noqa: PLC0415
 
     if plan:
@@ -302,7 +303,8 @@ def targets(as_json: Json = False) -> None:
     if as_json:
         _print_json(table)
         return
-    header = ["target", "hardware", "int8", "kept float in int8", "fp8", "int8-dynamic", "int4"]
+    header = ["target", "hardware", "int8", "kept float in int8", "fp8"]
+    header += ["int16-activations", "int8-dynamic", "int4"]
     _print_table(_table(header, [[row[column] for column in header] for row in table]))
 
 

@@ -78,6 +78,7 @@ def _row(target: Target) -> dict[str, str]:
         "kept float in int8": _kept_float(target.int8),
         "fp8": _static(target.fp8),
         "kept float in fp8": _kept_float(target.fp8),
+        "int16-activations": _static(target.int16_activations),
         "int8-dynamic": _dynamic(target.int8_dynamic),
         "int4": _int4(target),
         "evidence": target.evidence,

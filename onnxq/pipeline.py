@@ -90,11 +90,11 @@ def quantize(
         model: A path, an `onnx_ir.Model`, an `onnx.ModelProto` or a `torch.onnx.ONNXProgram`. It
             is not modified.
         target: What it will run on, such as "ort-cpu" or "rtx-sm89".
-        preset: "int8", "fp8", "int8-dynamic" or "int4".
+        preset: "int8", "fp8", "int16-activations", "int8-dynamic" or "int4".
         recipe: Changes to the preset: a `Recipe`, a mapping, or the path of a YAML or JSON file.
         calibration: Data for the presets that quantize activations: see `onnxq.calibrate`.
         stats: Statistics made by `onnxq.calibrate` from this model: ranges are taken from them.
-            With data beside them the ops are measured on it; without, an op that int8 would harm
+            With data beside them the ops are measured on it; without, an op that would be harmed
             goes unnoticed.
         exclude: Shell-style patterns of the names of nodes to leave in float.
         recovery: Changes to the recipe's `recovery`, the limits to what may stay in float for
@@ -192,7 +192,7 @@ def calibrate(
     checkpoint: str | os.PathLike[str] | None = None,
     memory_limit: int | str | None = None,
 ) -> CalibStore:
-    """Run `model` over data and sum up the values of every activation that int8 can quantize.
+    """Run `model` over data and sum up the values of every activation that can be quantized.
 
     Args:
         model: As for `quantize`.

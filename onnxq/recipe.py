@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from onnxq.errors import RecipeError
 
 OpType: TypeAlias = Literal["Conv", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "RNN"]
-Preset: TypeAlias = Literal["int8", "fp8", "int8-dynamic", "int4"]
+Preset: TypeAlias = Literal["int8", "fp8", "int16-activations", "int8-dynamic", "int4"]
 BlockSize: TypeAlias = Annotated[int, Field(ge=16, multiple_of=16)]
 
 
@@ -112,8 +112,9 @@ class Recipe(_Strict):
     """What is to be quantized, to what, and what is left alone.
 
     Attributes:
-        preset: "int8" or "fp8" (static Q/DQ, weights and activations), "int8-dynamic" (weights, and
-            activations with scales found at run time), or "int4" (blockwise weights only).
+        preset: "int8", "fp8" or "int16-activations" (static Q/DQ, weights and activations; int8
+            weights with the last), "int8-dynamic" (weights, and activations with scales found at
+            run time), or "int4" (blockwise weights only).
         ops: The op types to quantize.
         weights: How weights become codes.
         activations: How activation ranges are found, for presets that quantize activations.
@@ -159,7 +160,7 @@ class Recipe(_Strict):
     @property
     def is_static(self) -> bool:
         """Whether activations are quantized with scales that calibration data gives."""
-        return self.preset in ("int8", "fp8")
+        return self.preset in ("int8", "fp8", "int16-activations")
 
     def float_pattern(self, node: str) -> str | None:
         """The pattern that keeps the node of this name in float, if one does."""
@@ -187,6 +188,7 @@ _PRODUCTS: tuple[OpType, ...] = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _OPS: Mapping[Preset, tuple[OpType, ...]] = {
     "int8": _PRODUCTS,
     "fp8": _PRODUCTS,
+    "int16-activations": _PRODUCTS,
     "int8-dynamic": (*_PRODUCTS, "GRU", "LSTM", "RNN"),
     "int4": ("Gemm", "MatMul"),
 }

@@ -19,7 +19,8 @@ class Decision:
     Attributes:
         node: Its name.
         op_type: Its op type.
-        action: The precision it got: "int8", "fp8", "int4" or "float".
+        action: The precision it got: "int8", "fp8", "a16w8" (activations of 16 bits, weights of 8),
+            "int4" or "float".
         reason: Why.
         numbers: What was measured or chosen, by name.
     """

@@ -46,6 +46,8 @@ def make_report(
         for k in plan.kept
     ]
     notes = []
+    if plan.recipe.is_static and (warning := plan.target.static(plan.recipe.preset).warning):
+        notes.append(warning)
     if store is not None and not measured.sqnr:
         notes.append(
             "The ops were not measured, because statistics were given without data: an op that "

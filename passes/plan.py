@@ -65,8 +65,11 @@ class PlannedOp:
 
     @property
     def precision(self) -> str:
-        """The format of the weight codes, in short: "int8", "int4", "fp8"."""
-        return formats.get(self.weight.format).short
+        """What is multiplied, in short: "int8", "int4", "fp8", or "a16w8" of unlike widths."""
+        weight = formats.get(self.weight.format)
+        activation = weight if self.activation is None else formats.get(self.activation.format)
+        same = activation.short == weight.short
+        return weight.short if same else f"a{activation.bits}w{weight.bits}"
 
 
 @dataclass(frozen=True)

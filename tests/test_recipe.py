@@ -24,7 +24,7 @@ rules:
 
 
 def test_presets():
-    assert set(PRESETS) == {"int8", "fp8", "int8-dynamic", "int4"}
+    assert set(PRESETS) == {"int8", "fp8", "int16-activations", "int8-dynamic", "int4"}
     assert resolve("fp8").weights.algorithm == "mse"
     assert resolve("int4").weights.block_size == 32
     assert preset("int8").activations.min_op_sqnr == 20

@@ -71,6 +71,10 @@ _NO_FP8 = No(
     "Ask for --preset int8, or for a target of sm89 or newer",
 )
 
+_NO_INT16 = No(
+    "TensorRT does not import QuantizeLinear and DequantizeLinear of 16 bits",
+    "Ask for --preset int8, or --preset fp8 on sm89 and newer",
+)
 _NO_DYNAMIC = No(
     "TensorRT does not import DynamicQuantizeLinear, and runs in float where a scale is computed "
     "at run time",
@@ -125,6 +129,7 @@ def _target(
         int8=int8,
         int4=int4,
         fp8=FP8 if compute_capability >= _OLDEST_FP8 else _NO_FP8,
+        int16_activations=_NO_INT16,
         int8_dynamic=_NO_DYNAMIC,
         evidence=evidence,
     )

@@ -70,6 +70,7 @@ class StaticSupport:
         opset: The lowest opset with such QuantizeLinear and DequantizeLinear.
         quantize_outputs: Whether a kernel is chosen only if the op's output is quantized too.
         int32_bias: Whether biases are int32 of scale (input scale * weight scale); float otherwise.
+        warning: What the user should know before relying on it; empty if nothing.
     """
 
     ops: Mapping[str, Support]
@@ -78,6 +79,7 @@ class StaticSupport:
     opset: int = 13  # the first with per-channel scales
     quantize_outputs: bool = False
     int32_bias: bool = False
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,8 @@ class Target:
         int8: Static int8 support, or why there is none.
         int4: Weight-only 4-bit support, or why there is none.
         fp8: Static fp8 (E4M3) support, or why there is none.
+        int16_activations: Static support of 16-bit activations with int8 weights, or why there is
+            none.
         int8_dynamic: Support for scales found at run time, or why there is none.
         evidence: Where the table comes from ("measured on ...", "documentation").
         provider: The ONNX Runtime execution provider, for that backend.
@@ -146,6 +150,7 @@ class Target:
     int8: StaticSupport | No
     int4: WeightOnlySupport | No
     fp8: StaticSupport | No
+    int16_activations: StaticSupport | No
     int8_dynamic: DynamicSupport | No
     evidence: str
     provider: Provider | None = None
@@ -157,14 +162,17 @@ class Target:
         return self.backend != "onnxruntime"
 
     def static(self, preset: str = "int8") -> StaticSupport:
-        """Static support of a preset that quantizes activations: "int8" or "fp8".
+        """Static support of a preset that calibrates activations.
 
         Raises:
             TargetError: The target has none.
         """
-        return self._or_refuse(
-            {"int8": self.int8, "fp8": self.fp8}[preset], f"{preset} (static Q/DQ)"
-        )
+        supports = {
+            "int8": self.int8,
+            "fp8": self.fp8,
+            "int16-activations": self.int16_activations,
+        }
+        return self._or_refuse(supports[preset], f"{preset} (static Q/DQ)")
 
     def dynamic(self) -> DynamicSupport:
         """Support for int8 weights and scales found at run time.

@@ -6,7 +6,15 @@ signed needs no 7-bit weights on a CPU without VNNI, as unsigned times signed do
 `Target.without_vnni` for activations quantized at run time, which are unsigned.
 """
 
-from onnxq.targets.base import DynamicSupport, No, StaticSupport, Target, WeightOnlySupport, Yes
+from onnxq.targets.base import (
+    OP_KINDS,
+    DynamicSupport,
+    No,
+    StaticSupport,
+    Target,
+    WeightOnlySupport,
+    Yes,
+)
 from onnxq.types import QuantSpec
 
 _NO_CONV = No(
@@ -50,6 +58,16 @@ TARGET = Target(
     fp8=No(
         "ONNX Runtime has no fp8 kernels for the CPU: it would convert to float before every op",
         "Ask for --preset int8",
+    ),
+    int16_activations=StaticSupport(
+        ops=dict.fromkeys(OP_KINDS, Yes()),
+        activations=QuantSpec("uint16", symmetric=False),
+        opset=21,
+        quantize_outputs=True,
+        warning="ONNX Runtime has no kernels of 16-bit activations for the CPU and computes these "
+        "ops in float: there the model is no faster than the float one. It shows what such "
+        "activations cost in accuracy, and is for execution providers that have such kernels, "
+        "as QNN's.",
     ),
     int8_dynamic=DynamicSupport(
         lowerings={

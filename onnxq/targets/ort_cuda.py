@@ -28,6 +28,11 @@ TARGET = Target(
         "before every op",
         "Ask for --preset int4, or for fp8 on a TensorRT target of sm89 or newer",
     ),
+    int16_activations=No(
+        "ONNX Runtime's CUDA provider has no kernels of 16-bit integers: it would convert to float "
+        "before every op",
+        "Ask for --preset int4",
+    ),
     int8_dynamic=No(
         "ONNX Runtime's CUDA provider has no kernels that products with scales found at run time "
         "fuse into",

@@ -42,9 +42,9 @@ def test_a_name_says_backend_and_compute_capability(target):
 
 
 @every
-@pytest.mark.parametrize("preset", ["int8", "fp8"])
+@pytest.mark.parametrize("preset", ["int8", "fp8", "int16-activations"])
 def test_static_support(target, preset):
-    found = getattr(target, preset)
+    found = getattr(target, preset.replace("-", "_"))
     if isinstance(found, No):
         assert found.reason
         assert found.instead
@@ -56,8 +56,13 @@ def test_static_support(target, preset):
     assert tuple(support.ops) == OP_KINDS
     assert all(each or each.reason for each in support.ops.values())
     assert support.activations.granularity == PerTensor()
-    assert {formats.get(f).short for f in (support.activations.format, support.weights)} == {preset}
-    assert support.opset >= formats.get(support.weights).opset
+    activations, weights = (formats.get(f) for f in (support.activations.format, support.weights))
+    if preset == "int16-activations":
+        assert (activations.short, weights.short) == ("int16", "int8")
+        assert "no faster than the float one" in support.warning
+    else:
+        assert {activations.short, weights.short} == {preset}
+    assert support.opset >= max(activations.opset, weights.opset)
     if target.builds_engines:
         assert support.activations.symmetric
         assert not support.int32_bias
@@ -66,6 +71,11 @@ def test_static_support(target, preset):
 @every
 def test_fp8_is_for_engines_of_sm89_and_newer(target):
     assert isinstance(target.fp8, StaticSupport) == ((target.compute_capability or 0) >= 89)
+
+
+@every
+def test_16_bit_activations_are_for_onnx_runtime_on_cpus(target):
+    assert isinstance(target.int16_activations, StaticSupport) == (target.name == "ort-cpu")
 
 
 @every
