@@ -65,6 +65,10 @@ def quantize(
         float | None,
         typer.Option(help="Share of the ops that may stay in float for accuracy; 0.1 by default."),
     ] = None,
+    max_float_weights: Annotated[
+        float | None,
+        typer.Option(help="Share of the weights that these ops may hold; 0.03 by default."),
+    ] = None,
     no_recover: Annotated[
         bool, typer.Option("--no-recover", help="Leave no op in float for the outputs' accuracy.")
     ] = False,
@@ -115,7 +119,12 @@ def quantize(
         calibration=calibration,
         stats=stats,
         exclude=exclude or (),
-        recovery=_recovery(min_sqnr, max_float_ops, no_recover=no_recover),
+        recovery=_recovery(
+            no_recover=no_recover,
+            min_sqnr=min_sqnr,
+            max_float_ops=max_float_ops,
+            max_float_weights=max_float_weights,
+        ),
         provider=provider,
         memory_limit=memory_limit,
         cpu_has_vnni=cpu_has_vnni,
@@ -344,14 +353,12 @@ def _shard(given: str | None) -> tuple[int, int] | None:
 
 
 def _recovery(
-    min_sqnr: float | None, max_float_ops: float | None, *, no_recover: bool
+    *, no_recover: bool, **limits: float | None
 ) -> dict[str, float] | Literal[False] | None:
-    given = {"min_sqnr": min_sqnr, "max_float_ops": max_float_ops}
-    changes = {name: value for name, value in given.items() if value is not None}
+    changes = {name: value for name, value in limits.items() if value is not None}
     if no_recover and changes:
-        raise OnnxqError(
-            "--no-recover contradicts --min-sqnr and --max-float-ops.", "Leave one of them out."
-        )
+        given = " and ".join(f"--{name.replace('_', '-')}" for name in changes)
+        raise OnnxqError(f"--no-recover contradicts {given}.", "Leave one of them out.")
     return False if no_recover else changes or None
 
 

@@ -81,11 +81,14 @@ class Recovery(_Strict):
 
     Attributes:
         min_sqnr: Enough for the worst part of the outputs, in dB.
-        max_float_ops: The share of the ops that may be tried in float.
+        max_float_ops: The share of the ops that may stay in float for it.
+        max_float_weights: The share of the weights that these ops may hold, so that the file stays
+            small; only where an output would be ruined (below 6 dB) may they hold more.
     """
 
     min_sqnr: float = 20.0
     max_float_ops: Annotated[float, Field(ge=0, le=1)] = 0.1
+    max_float_weights: Annotated[float, Field(ge=0, le=1)] = 0.03
 
 
 class Rule(_Strict):

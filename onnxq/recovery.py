@@ -34,6 +34,7 @@ from onnxq.types import Array
 
 _GAIN = 1.0  # dB: what a round of ops in float must be worth
 _SHARE = 0.02  # of the noise: what an op in float must take away
+_RUINED = 6.0  # dB: where accuracy matters more than the size of the file
 _ROUNDS = 4
 _INAUDIBLE = 60.0  # dB: beyond it nothing gets better
 
@@ -83,6 +84,7 @@ def recover(
     reasons: dict[str, str] = {}
     if limits is None or not parts:
         return Recovered(reasons, parts, shifts)
+    weights = _weight_shares(plan)
     most = min(math.ceil(limits.max_float_ops * len(plan.ops)), len(plan.ops) - 1)
     with progress("Recovering accuracy", _ROUNDS) as advance:
         for _ in range(_ROUNDS):
@@ -90,7 +92,15 @@ def recover(
             if worst.sqnr >= limits.min_sqnr or len(reasons) >= most:
                 break
             found = shares(model, fidelity, noise, worst)
-            chosen = _to_leave(found, worst.sqnr, limits.min_sqnr, most - len(reasons))
+            room = 1.0 if worst.sqnr < _RUINED else limits.max_float_weights
+            room -= sum(weights[name] for name in reasons)
+            chosen = _to_leave(
+                found,
+                weights,
+                room,
+                most - len(reasons),
+                10 ** ((worst.sqnr - limits.min_sqnr) / 10),
+            )
             left = plan.leave_float(dict.fromkeys([*reasons, *chosen], ""))
             better, noise = measure(model, left, params, samples, shifts)
             advance()
@@ -109,16 +119,36 @@ def _reason(share: float, worst: Part, better: Part, chosen: Sequence[str]) -> s
     )
 
 
-def _to_leave(found: Mapping[str, float], sqnr: float, wanted: float, most: int) -> list[str]:
-    """The fewest ops without whose noise the SQNR is as wanted, those of the largest shares."""
+def _to_leave(
+    found: Mapping[str, float], weights: Mapping[str, float], room: float, most: int, enough: float
+) -> list[str]:
+    """The fewest ops without whose noise a share of `enough` is left, those of the largest shares.
+
+    Args:
+        found: The share of each op in the noise.
+        weights: The share of each op in the weights.
+        room: For the weights of the ops chosen.
+        most: How many ops at most.
+        enough: Of the noise.
+    """
     chosen: list[str] = []
-    remaining, enough = 1.0, 10 ** ((sqnr - wanted) / 10)
-    for name in sorted(found, key=lambda name: -found[name])[:most]:
-        if remaining <= enough or found[name] < _SHARE:
+    remaining = 1.0
+    for name in sorted(found, key=lambda name: -found[name]):
+        if remaining <= enough or found[name] < _SHARE or len(chosen) == most:
             break
-        chosen.append(name)
-        remaining -= found[name]
+        if weights[name] <= room:
+            chosen.append(name)
+            remaining -= found[name]
+            room -= weights[name]
     return chosen
+
+
+def _weight_shares(plan: QuantPlan) -> dict[str, float]:
+    """The share of each op in the weights of all of them."""
+    tensors = {op.node: op.operands.weight.const_value for op in plan.ops}
+    sizes = {name: 0 if tensor is None else tensor.nbytes for name, tensor in tensors.items()}
+    total = sum(sizes.values()) or 1
+    return {name: size / total for name, size in sizes.items()}
 
 
 def _mean(parts: Sequence[Part]) -> float:

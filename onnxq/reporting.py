@@ -60,7 +60,7 @@ def make_report(
         notes.append(
             f"Of {worst.name} {worst.sqnr:.1f} dB of signal are left above the noise, measured on "
             f"{measured.samples}; {wanted.min_sqnr:.1f} dB are asked for. Judge the model by its "
-            "task; if it is not good enough, allow more --max-float-ops."
+            "task; if it is not good enough, allow more: --max-float-ops, --max-float-weights."
         )
     if store is not None and store.is_random:
         notes.append(

@@ -7,6 +7,7 @@ from graphs import compute, random_feed, with_weights
 import onnxq
 from onnxq.errors import RecipeError
 from onnxq.recipe import resolve
+from onnxq.recovery import _to_leave
 
 LAYER = (
     "g (float[16, 64] x, float[64] wg, float[64, 64] w) => (float[16, 64] y) "
@@ -78,10 +79,21 @@ def test_recovery_stops_at_its_limits():
 def test_options_are_a_part_of_the_recipe():
     assert resolve("int8").recovery.min_sqnr == 20
     assert resolve("int8", recovery={"min_sqnr": 30}).recovery.model_dump() == {
-        "min_sqnr": 30, "max_float_ops": 0.1,
+        "min_sqnr": 30, "max_float_ops": 0.1, "max_float_weights": 0.03,
     }  # fmt: skip
     assert resolve("int8", {"recovery": {"max_float_ops": 0.3}}).recovery.min_sqnr == 20
     assert resolve("int8", {"recovery": None}).recovery is None
     assert resolve("int8", recovery=False).recovery is None
     with pytest.raises(RecipeError, match=r"recovery\.max_float_ops"):
         resolve("int8", recovery={"max_float_ops": 2})
+
+
+def test_ops_of_many_weights_are_quantized_all_the_same():
+    """A file that does not shrink helps nobody, unless an output would be ruined."""
+    found = {"large": 0.6, "small": 0.3, "tiny": 0.05}
+    weights = {"large": 0.9, "small": 0.08, "tiny": 0.02}
+    assert _to_leave(found, weights, 0.11, 3, 0.01) == ["small", "tiny"]
+    assert _to_leave(found, weights, 1.1, 3, 0.01) == ["large", "small", "tiny"]
+    assert _to_leave(found, weights, 1.0, 3, 0.5) == ["large"]
+    assert _to_leave(found, weights, 1.0, 1, 0.01) == ["large"]
+    assert _to_leave(found, weights, 0.01, 3, 0.01) == []

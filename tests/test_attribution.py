@@ -59,7 +59,10 @@ def test_the_op_that_breaks_an_output_is_left_in_float():
         preset="int8",
         target="rtx-sm89",
         calibration=[random_feed(float_model, seed) for seed in range(3)],
-        recipe={"activations": {"min_op_sqnr": None}, "recovery": {"max_float_ops": 0.25}},
+        recipe={
+            "activations": {"min_op_sqnr": None},
+            "recovery": {"max_float_ops": 0.25, "max_float_weights": 0.25},
+        },
     )
     left = {d.node: d.reason for d in result.report.decisions if "noise of" in d.reason}
     assert left.keys() <= {"broken"}

@@ -136,7 +136,10 @@ def test_an_op_that_int8_would_harm_stays_in_float():
 
 def test_an_op_that_costs_the_outputs_too_much_stays_in_float():
     model, samples = harmed()
-    recipe = {"activations": {"min_op_sqnr": None}, "recovery": {"max_float_ops": 0.5}}
+    recipe = {
+        "activations": {"min_op_sqnr": None},
+        "recovery": {"max_float_ops": 0.5, "max_float_weights": 1},
+    }
     report = onnxq.quantize(
         model, preset="int8", target="ort-cpu", calibration=samples, recipe=recipe
     ).report
