@@ -77,7 +77,7 @@ def quantize(
     cpu_has_vnni: Annotated[
         bool | None,
         typer.Option(
-            help="Of int8-dynamic: what the CPU will be like, if unlike this one.",
+            help="int8 and int8-dynamic for ort-cpu: of the CPUs to run it; this one by default.",
             show_default=False,
         ),
     ] = None,
@@ -104,7 +104,7 @@ def quantize(
             exclude=exclude or (),
             cpu_has_vnni=cpu_has_vnni,
         )
-        _print_plan(planned.to_rows(), as_json=as_json)
+        _print_plan(planned.to_rows(), planned.target.runs_on, as_json=as_json)
         return
     if output is None:
         raise OnnxqError("No output is given.", "Add -o MODEL.onnx, or --plan to write nothing.")
@@ -141,6 +141,7 @@ def quantize(
     size = written.weight_bytes
     counts = ", ".join(f"{count} {action}" for action, count in sorted(written.counts().items()))
     print(f"{output}: {counts}; weights {size['after'] / size['before']:.2f} of float's size")
+    _print_runs_on(written.runs_on)
     _print_table(_float_table(written.float_reasons()))
 
 
@@ -299,6 +300,7 @@ def inspect(
     else:
         for key in ("target", "preset", "file_bytes", "weight_bytes"):
             print(f"{key.replace('_', ' ')}: {found[key]}")
+        _print_runs_on(found["runs_on"])
         rows = [[f["op_type"], f["precision"], f["reason"], str(f["count"])] for f in found["ops"]]
         _print_table(_table(["op", "precision", "why", "nodes"], rows))
 
@@ -373,12 +375,18 @@ def _float_table(reasons: dict[str, Any]) -> Table:
     return _table(["left in float", "nodes", "because"], rows)
 
 
-def _print_plan(rows: list[dict[str, str]], *, as_json: bool) -> None:
+def _print_plan(rows: list[dict[str, str]], runs_on: str, *, as_json: bool) -> None:
     if as_json:
         _print_json(rows)
     else:
+        _print_runs_on(runs_on)
         header = list(rows[0]) if rows else []
         _print_table(_table(header, [list(row.values()) for row in rows]))
+
+
+def _print_runs_on(runs_on: str) -> None:
+    if runs_on:
+        print(f"runs on: {runs_on}")
 
 
 def _print_engine(manifest: dict[str, Any]) -> None:

@@ -20,9 +20,9 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What is quantized to what in an ONNX model, or in an engine that onnxq built.
 
     Returns:
-        For a model: "target", "preset", "file_bytes", "weight_bytes", "weights" (bytes by data
-        type) and "ops", a list of {"op_type", "precision", "reason", "count"}. For an engine: its
-        manifest.
+        For a model: "target", "preset", "runs_on" (the CPUs, in words), "file_bytes",
+        "weight_bytes", "weights" (bytes by data type) and "ops", a list of {"op_type", "precision",
+        "reason", "count"}. For an engine: its manifest.
 
     Raises:
         ModelError: The file is not a model.
@@ -48,6 +48,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         "path": str(path),
         "target": model.metadata_props.get(f"{METADATA}.target", "not quantized by onnxq"),
         "preset": recipe.get("preset", "none"),
+        "runs_on": model.metadata_props.get(f"{METADATA}.runs_on", ""),
         "file_bytes": path.stat().st_size,
         "weight_bytes": stored_bytes(model),
         "weights": dict(weights.most_common()),

@@ -19,7 +19,7 @@ from onnxq.calib.groups import in_bytes
 from onnxq.calib.store import CalibStore
 from onnxq.calib.tensorrt_cache import Imported
 from onnxq.cpu import has_vnni
-from onnxq.errors import DataError, RecipeError
+from onnxq.errors import DataError, RecipeError, TargetError
 from onnxq.onnxfile import stored_bytes
 from onnxq.passes import weights
 from onnxq.passes.lower import LowerOps, opset
@@ -101,9 +101,9 @@ def quantize(
             accuracy; False for nothing.
         provider: As for `calibrate`; ops are measured on the CPU.
         memory_limit: As for `calibrate`.
-        cpu_has_vnni: For int8-dynamic: whether the CPUs that it will run on add products of 8-bit
-            numbers in 32 bits, as those with VNNI do; None for what the CPU at hand does. Weights
-            have 7 bits for those that do not.
+        cpu_has_vnni: For int8 and int8-dynamic on "ort-cpu": whether every CPU that it will run on
+            adds products of 8-bit numbers in 32 bits, as those with VNNI do; None for what the CPU
+            at hand does. Weights have 7 bits for those that do not.
 
     Raises:
         ModelError, DataError, RecipeError, TargetError: See each; bad input of that kind.
@@ -257,13 +257,12 @@ def _check_shard(index: int, count: int) -> tuple[int, int]:
 def _table(target: str | Target, recipe: Recipe, cpu_has_vnni: bool | None) -> Target:
     """What `target` can do on the CPUs that are meant."""
     target = get_target(target) if isinstance(target, str) else target
-    if recipe.preset == "int8-dynamic":
-        target.dynamic()
-        vnni = has_vnni() if cpu_has_vnni is None else cpu_has_vnni
-        return target if vnni else target.without_vnni()
+    if target.depends_on_vnni(recipe.preset):
+        return target.on_cpu(has_vnni=has_vnni() if cpu_has_vnni is None else cpu_has_vnni)
     if cpu_has_vnni is not None:
-        raise RecipeError(
-            f"Preset {recipe.preset} is the same for CPUs with VNNI and without.",
+        raise TargetError(
+            f"Preset {recipe.preset} for '{target.name}' is the same for CPUs with VNNI and "
+            "without.",
             "Leave out what says whether the CPU has it.",
         )
     return target

@@ -47,6 +47,7 @@ class Report:
             measured.
         outputs: The SQNR in dB of every part of the outputs, by the part in words, the worst first.
         measured_on: The samples that accuracy was measured on, in words.
+        runs_on: The CPUs that compute right numbers, in words; empty where the CPU does not matter.
         warnings: What the user should know before relying on the result.
     """
 
@@ -60,6 +61,7 @@ class Report:
     output_sqnr_db: float | str | None = None
     outputs: dict[str, float | str | None] = field(default_factory=dict)
     measured_on: str = ""
+    runs_on: str = ""
     warnings: list[str] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:

@@ -78,6 +78,7 @@ def make_report(
         output_sqnr_db=_json_number(measured.parts[0].sqnr if measured.parts else None),
         outputs={part.name: _json_number(part.sqnr) for part in measured.parts},
         measured_on=measured.samples,
+        runs_on=plan.target.runs_on,
         warnings=notes,
     )
 
@@ -120,6 +121,8 @@ def write_metadata(model: ir.Model, report: Report) -> None:
     """Write into the model what `onnxq inspect` tells of it."""
     model.metadata_props[f"{METADATA}.version"] = report.onnxq_version
     model.metadata_props[f"{METADATA}.target"] = report.target
+    if report.runs_on:
+        model.metadata_props[f"{METADATA}.runs_on"] = report.runs_on
     model.metadata_props[f"{METADATA}.recipe"] = json.dumps(report.recipe)
     decisions = {decision.node: decision for decision in report.decisions}
     for node in model.graph.all_nodes():

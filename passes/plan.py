@@ -25,8 +25,6 @@ from onnxq.types import PerAxis, PerBlock, QuantSpec, ScaleType
 Scheme: TypeAlias = Literal["static", "dynamic", "weight-only"]
 Support: TypeAlias = StaticSupport | DynamicSupport | WeightOnlySupport
 
-_OUTPUT_KINDS = ("conv", "depthwise-conv", "large-conv")
-
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 CANDIDATES = (*_PRODUCTS, "GRU", "LSTM", "RNN")
 
@@ -229,7 +227,7 @@ def _static(
     supported = support.ops[operands.kind]
     if isinstance(supported, No):
         return supported
-    needs_output = support.quantize_outputs and operands.kind in _OUTPUT_KINDS
+    needs_output = support.quantize_outputs and node.op_type == "Conv"
     return PlannedOp(
         node=node.name or "",
         op_type=node.op_type,

@@ -162,14 +162,30 @@ def test_a_tensorrt_cache(folder, run):
 def test_the_plan_is_printed_and_nothing_written(folder, run):
     before = files(folder)
     command = ("quantize", "model.onnx", "--preset", "int8", "--target", "ort-cpu", "--plan")
+    command = (*command, "--cpu-has-vnni")
     code, out, _ = run(*command)
     assert code == 0
+    assert out.startswith("runs on: CPUs with VNNI")
     assert "int8 symmetric per-channel(axis 0)" in out
     code, out, _ = run(*command, "--json")
     rows = {row["node"]: row for row in json.loads(out)}
     assert rows["conv"]["to"] == "int8"
     assert rows["head"]["how or why"].startswith("weight int8")
     assert files(folder) == before
+
+
+def test_a_model_says_which_cpus_it_is_for(folder, run):
+    for option, words in (("--cpu-has-vnni", "CPUs with VNNI"), ("--no-cpu-has-vnni", "any CPU")):
+        code, out, err = run(*int8(option, "--report", "report.html"))
+        assert (code, err) == (0, "")
+        assert f"runs on: {words}" in out
+        assert f"runs on: {words}" in run("inspect", "out.onnx")[1]
+        assert f"It runs on {words}" in (folder / "report.html").read_text()
+    code, _, err = run(*int8("--cpu-has-vnni", target="rtx-sm89"))
+    assert code == 2
+    assert "Preset int8 for 'rtx-sm89' is the same for CPUs with VNNI and without" in err
+    run(*int8(target="rtx-sm89"))
+    assert "runs on" not in run("inspect", "out.onnx")[1]
 
 
 def test_statistics_without_data_leave_the_ops_unmeasured(folder, run):

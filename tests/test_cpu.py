@@ -2,8 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from onnxq import formats, targets
 from onnxq.cpu import has_vnni
 
 X86 = "processor\t: {}\nvendor_id\t: GenuineIntel\nflags\t\t: fpu avx2 {}\nbugs\t\t: mds\n\n"
@@ -42,3 +46,32 @@ def test_a_file_without_flags_means_no(tmp_path: Path) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text("processor : 0\nflag of the day : avx512_vnni\n")
     assert not has_vnni(file)
+
+
+def pairs(name: str) -> st.SearchStrategy[tuple[int, int]]:
+    codes = formats.get(name)
+    code = st.integers(codes.qmin, codes.qmax)
+    ends = st.sampled_from((codes.qmin, codes.qmax))
+    return st.tuples(code | ends, code | ends)
+
+
+def saturates(activations: tuple[int, int], weights: tuple[int, int]) -> bool:
+    """Whether vpmaddubsw, which adds two products in 16 bits, loses part of the sum."""
+    total = int(np.dot(activations, weights))
+    limits = np.iinfo(np.int16)
+    return not limits.min <= total <= limits.max
+
+
+@given(data=st.data())
+def test_two_products_fit_into_16_bits_without_vnni(data: st.DataObject) -> None:
+    support = targets.get("ort-cpu").on_cpu(has_vnni=False).static()
+    activations = data.draw(pairs(support.activations.format))
+    assert not saturates(activations, data.draw(pairs(support.weights)))
+
+
+@pytest.mark.parametrize("weight", [-128, -127, 127])
+def test_two_products_with_8_bit_weights_do_not(weight: int) -> None:
+    support = targets.get("ort-cpu").on_cpu(has_vnni=True).static()
+    assert formats.get(support.weights).qmin <= weight <= formats.get(support.weights).qmax
+    highest = formats.get(support.activations.format).qmax
+    assert saturates((highest, highest), (weight, weight))

@@ -12,7 +12,8 @@ import pytest
 from graphs import compute, random_feed, with_weights
 
 import onnxq
-from onnxq.errors import DataError, RecipeError
+from onnxq import pipeline
+from onnxq.errors import DataError, RecipeError, TargetError
 from onnxq.passes.plan import CANDIDATES
 
 GRAPH = """
@@ -100,15 +101,52 @@ def test_the_input_is_not_modified():
 
 def test_the_report_tells_scales_data_and_fidelity():
     model = with_weights(GRAPH)
-    report = onnxq.quantize(model, preset="int8", target="ort-cpu", calibration=feeds(model)).report
+    given = {"preset": "int8", "target": "ort-cpu", "calibration": feeds(model)}
+    report = onnxq.quantize(model, cpu_has_vnni=True, **given).report
     decisions = {decision.node: decision for decision in report.decisions}
     assert decisions["conv"].numbers["weight"] == "int8 symmetric per-channel(axis 0)"
-    assert decisions["conv"].numbers["input"] == "int8 asymmetric per-tensor"
+    assert decisions["conv"].numbers["input"] == "uint8 asymmetric per-tensor"
     assert 0 < decisions["conv"].numbers["input_scale"] < 1
     assert 20 < decisions["conv"].numbers["sqnr_db"] < 60
     assert report.calibration["samples"] == 4
     assert report.weight_bytes["after"] < 0.3 * report.weight_bytes["before"]
     assert report.warnings == []
+
+
+@pytest.mark.parametrize("machine_has_it", [True, False])
+@pytest.mark.parametrize("given", [None, True, False])
+def test_weights_have_7_bits_for_cpus_without_vnni(monkeypatch, tmp_path, given, machine_has_it):
+    monkeypatch.setattr(pipeline, "has_vnni", lambda: machine_has_it)
+    expected = machine_has_it if given is None else given
+    model = with_weights(GRAPH)
+    int8 = {"preset": "int8", "target": "ort-cpu", "cpu_has_vnni": given}
+    result = onnxq.quantize(model, calibration=feeds(model), **int8)
+    result.save(tmp_path / "m.onnx")
+    weights = [
+        value.const_value.numpy()
+        for value in ir.load(tmp_path / "m.onnx").graph.initializers.values()
+        if value.const_value.dtype == ir.DataType.INT8
+    ]
+    assert len(weights) == 2
+    assert {int(np.abs(each.astype(int)).max()) for each in weights} == {127 if expected else 63}
+    assert result.report.counts()["int8"] == 2
+    (conv,) = [d for d in result.report.decisions if d.node == "conv"]
+    assert conv.numbers["weight"].startswith("int8 " if expected else "int7 ")
+    assert ("--no-cpu-has-vnni" in result.report.runs_on) == expected
+    planned = onnxq.plan(model, **int8)
+    assert planned.target.runs_on == result.report.runs_on != ""
+    assert planned.ops[0].weight.format == ("int8" if expected else "int7")
+
+
+@pytest.mark.parametrize(("preset", "target"), [("int8", "rtx-sm89"), ("int4", "ort-cpu")])
+def test_what_does_not_depend_on_vnni_refuses_to_be_told(preset, target):
+    model = with_weights(GRAPH)
+    for has_it in (True, False):
+        with pytest.raises(
+            TargetError, match=f"Preset {preset} for '{target}' is the same for CPUs with VNNI"
+        ):
+            onnxq.quantize(model, preset=preset, target=target, cpu_has_vnni=has_it)
+    assert onnxq.plan(model, preset=preset, target=target).target.runs_on == ""
 
 
 def harmed():

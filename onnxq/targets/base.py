@@ -57,6 +57,7 @@ class No:
 
 Support: TypeAlias = Yes | No
 _Support = TypeVar("_Support", "StaticSupport", "DynamicSupport", "WeightOnlySupport")
+_Int8Support = TypeVar("_Int8Support", "StaticSupport", "DynamicSupport")
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,10 @@ class StaticSupport:
         ops: Support for each of `OP_KINDS`.
         activations: How activations are quantized.
         weights: The format of the weights' codes.
+        weights_without_vnni: That format on CPUs that add 8-bit products in 16 bits, if it is
+            another there; see `onnxq.cpu`.
         opset: The lowest opset with such QuantizeLinear and DequantizeLinear.
-        quantize_outputs: Whether a kernel is chosen only if the op's output is quantized too.
+        quantize_outputs: Whether a Conv runs in low precision only if its output is quantized too.
         int32_bias: Whether biases are int32 of scale (input scale * weight scale); float otherwise.
         warning: What the user should know before relying on it; empty if nothing.
     """
@@ -76,6 +79,7 @@ class StaticSupport:
     ops: Mapping[str, Support]
     activations: QuantSpec
     weights: str = "int8"
+    weights_without_vnni: str | None = None
     opset: int = 13  # the first with per-channel scales
     quantize_outputs: bool = False
     int32_bias: bool = False
@@ -90,11 +94,13 @@ class DynamicSupport:
         lowerings: For each op type, the name in `onnxq.passes.lower` of the form that runs.
         activations: What activations become.
         weights: The format of the weights' codes.
+        weights_without_vnni: As for `StaticSupport`.
     """
 
     lowerings: Mapping[str, str | No]
     activations: QuantSpec
     weights: str = "int8"
+    weights_without_vnni: str | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,7 @@ class Target:
         evidence: Where the table comes from ("measured on ...", "documentation").
         provider: The ONNX Runtime execution provider, for that backend.
         compute_capability: Major * 10 + minor, for the TensorRT backends.
+        cpu_has_vnni: Which CPUs the table was narrowed to, by `on_cpu`; None if to none.
     """
 
     name: str
@@ -155,6 +162,7 @@ class Target:
     evidence: str
     provider: Provider | None = None
     compute_capability: int | None = None
+    cpu_has_vnni: bool | None = None
 
     @property
     def builds_engines(self) -> bool:
@@ -182,9 +190,37 @@ class Target:
         """
         return self._or_refuse(self.int8_dynamic, "int8-dynamic (scales found at run time)")
 
-    def without_vnni(self) -> Target:
-        """This target on CPUs that add products of 8-bit numbers in 16 bits."""
-        return replace(self, int8_dynamic=replace(self.dynamic(), weights="int7"))
+    def depends_on_vnni(self, preset: str) -> bool:
+        """Whether a preset differs for CPUs with VNNI and without.
+
+        Raises:
+            TargetError: The target cannot run it.
+        """
+        if preset not in ("int8", "int8-dynamic"):
+            return False
+        support = self.static() if preset == "int8" else self.dynamic()
+        return support.weights_without_vnni is not None
+
+    def on_cpu(self, *, has_vnni: bool) -> Target:
+        """This target on CPUs that add 8-bit products in 32 bits, or on those too that do not."""
+        return replace(
+            self,
+            int8=self.int8 if has_vnni else _without_vnni(self.int8),
+            int8_dynamic=self.int8_dynamic if has_vnni else _without_vnni(self.int8_dynamic),
+            cpu_has_vnni=has_vnni,
+        )
+
+    @property
+    def runs_on(self) -> str:
+        """The CPUs that compute right numbers, in words; empty where the CPU does not matter."""
+        if self.cpu_has_vnni is None:
+            return ""
+        if not self.cpu_has_vnni:
+            return "any CPU: weights have 7 bits, which one without VNNI needs"
+        return (
+            "CPUs with VNNI, or Arm's dot products: elsewhere ONNX Runtime's 8-bit products "
+            "overflow; quantize again for those with --no-cpu-has-vnni"
+        )
 
     def weight_only(self) -> WeightOnlySupport:
         """Weight-only 4-bit support.
@@ -201,6 +237,12 @@ class Target:
                 f"{support.instead}." if support.instead else None,
             )
         return support
+
+
+def _without_vnni(support: _Int8Support | No) -> _Int8Support | No:
+    if isinstance(support, No) or support.weights_without_vnni is None:
+        return support
+    return replace(support, weights=support.weights_without_vnni)
 
 
 def get(name: str) -> Target:

@@ -132,7 +132,7 @@ def test_refusals(conv, int8, tmp_path):
     with pytest.raises(EngineError, match="--shape x=1x32x"):
         onnxq.build(int8, tmp_path / "e", target="rtx-sm89")
     cpu = onnxq.quantize(conv, preset="int8", target="ort-cpu", calibration=calibration)
-    with pytest.raises(EngineError, match="quantize the float model for this target"):
+    with pytest.raises(EngineError, match="Quantize the float model for this target"):
         onnxq.build(cpu.model, tmp_path / "e", target="rtx-sm89", shapes=SHAPES)
     assert [f.name for f in tmp_path.iterdir()] == ["conv.onnx"]
 

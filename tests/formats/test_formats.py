@@ -38,6 +38,7 @@ def test_the_grid(name):
     assert (found.qmin, found.qmax, found.middle) == GRIDS[name]
     assert found.name == name
     assert found.dtype == ir.DataType[stored(name).upper()]
+    assert found.short == f"int{found.dtype.bitwidth}"
     assert found.carrier.itemsize == max(found.bits // 8, 1)
     assert np.iinfo(found.carrier).min <= found.qmin < found.qmax <= np.iinfo(found.carrier).max
 

@@ -47,7 +47,7 @@ def test_int8_for_onnx_runtime():
     assert "no weights to multiply by" in reasons(found)["relu"]
     assert all(op.precision == "int8" and op.scheme == "static" for op in found.ops)
     assert [str(op.weight) for op in found.ops][2:4] == ["int8 symmetric per-channel(axis 1)"] * 2
-    assert {str(op.activation) for op in found.ops} == {"int8 asymmetric per-tensor"}
+    assert {str(op.activation) for op in found.ops} == {"uint8 asymmetric per-tensor"}
 
 
 def test_outputs_are_quantized_where_kernels_need_it_behind_the_activation():
@@ -71,6 +71,24 @@ def test_the_output_to_quantize(between, anchor):
         f"{{ [conv] a = Conv(x, w) {between} }}"
     )
     assert plan(graph=graph).ops[0].output.name == anchor
+
+
+def test_every_kind_of_conv_has_its_output_quantized():
+    graph = """g (float[1, 8, 8, 8] x, float[8, 8, 1, 1] w1, float[8, 8, 1, 1] w2,
+        float[8, 1, 3, 3] w3, float[32, 8, 1, 1] w4, float[32, 32, 7, 7] w5)
+    => (float[n] y) {
+        [thin] a = Conv(x, w1) p = GlobalAveragePool(a) [pooled] s = Conv(p, w2) m = Mul(a, s)
+        [depthwise] b = Conv <group = 8> (m, w3) c = Conv(b, w4)
+        [large] y = Conv <pads = [3, 3, 3, 3]> (c, w5)
+    }"""
+    found = [(op.operands.kind, op.output.name) for op in plan(graph=graph).ops]
+    assert found == [
+        ("thin-conv", "a"),
+        ("pooled-conv", "s"),
+        ("depthwise-conv", "b"),
+        ("thin-conv", "c"),
+        ("large-conv", "y"),
+    ]
 
 
 def test_int8_for_tensorrt():

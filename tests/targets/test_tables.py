@@ -66,6 +66,26 @@ def test_static_support(target, preset):
     if target.builds_engines:
         assert support.activations.symmetric
         assert not support.int32_bias
+        assert not target.depends_on_vnni(preset)
+
+
+def test_cpus_with_vnni_and_without():
+    target = targets.get("ort-cpu")
+    assert target.depends_on_vnni("int8")
+    assert target.depends_on_vnni("int8-dynamic")
+    assert not target.depends_on_vnni("int4")
+    assert (target.runs_on, target.cpu_has_vnni) == ("", None)
+    found = {vnni: target.on_cpu(has_vnni=vnni) for vnni in (True, False)}
+    assert {vnni: each.static().weights for vnni, each in found.items()} == {
+        True: "int8",
+        False: "int7",
+    }
+    assert "quantize again for those with --no-cpu-has-vnni" in found[True].runs_on
+    assert found[False].runs_on.startswith("any CPU")
+    for each in found.values():
+        assert each.static().activations == target.static().activations
+        assert each.dynamic().weights == each.static().weights
+        assert each.int4 == target.int4
 
 
 @every
@@ -83,15 +103,13 @@ def test_dynamic_support(target):
     assert isinstance(target.int8_dynamic, DynamicSupport) == (target.name == "ort-cpu")
     if isinstance(target.int8_dynamic, No):
         assert target.int8_dynamic.instead
-        for refused in (target.dynamic, target.without_vnni):
-            with pytest.raises(TargetError, match=target.int8_dynamic.reason[:20]):
-                refused()
+        with pytest.raises(TargetError, match=target.int8_dynamic.reason[:20]):
+            target.dynamic()
         return
     support = target.dynamic()
     assert set(support.lowerings) == set(CANDIDATES)
     forms = support.lowerings.values()
     assert all(form.reason if isinstance(form, No) else lower.opset(form) for form in forms)
-    assert formats.get(target.without_vnni().dynamic().weights).bits == 7
 
 
 @every

@@ -79,7 +79,7 @@ def fused(model, tmp_path):
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_computed_and_fused(form, vnni, tmp_path):
     reference, model = model_of(form), model_of(form)
-    plan = lowered(model, CPU if vnni else CPU.without_vnni())
+    plan = lowered(model, CPU.on_cpu(has_vnni=vnni))
     (op,) = plan.ops
     assert op.weight.format == ("int8" if vnni else "int7")
     weight = reference.graph.initializers["w"]
@@ -95,7 +95,7 @@ def test_what_is_computed_and_fused(form, vnni, tmp_path):
 
 def test_weights_for_cpus_without_vnni_have_7_bits():
     model = model_of("matmul")
-    lowered(model, CPU.without_vnni())
+    lowered(model, CPU.on_cpu(has_vnni=False))
     codes = model.graph.initializers["w_codes"].const_value
     assert codes.dtype == ir.DataType.INT8
     # Two products with unsigned bytes must fit into 16 bits.
@@ -170,7 +170,7 @@ def lstm(inputs="all", direction="forward", more="", dtype="float"):
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 def test_lstm(direction, inputs, vnni):
     reference, model = (lstm(inputs, direction) for _ in range(2))
-    plan = lowered(model, CPU if vnni else CPU.without_vnni())
+    plan = lowered(model, CPU.on_cpu(has_vnni=vnni))
     feed = random_feed(model)
     spec = plan.ops[0].weight
     for name in ("w", "wr"):
