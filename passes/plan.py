@@ -203,7 +203,10 @@ def observable(model: ir.Model) -> dict[str, int]:
 
 def _decide(node: ir.Node, recipe: Recipe, support: Support, *, readable: bool) -> PlannedOp | No:
     name = node.name or ""
-    if node.domain not in ("", "ai.onnx") or node.op_type not in CANDIDATES:
+    standard = node.domain in ("", "ai.onnx")
+    if isinstance(support, StaticSupport) and standard and node.op_type in support.without_weights:
+        return support.without_weights[node.op_type]
+    if not standard or node.op_type not in CANDIDATES:
         return No(f"{node.op_type} has no weights to multiply by; the preset leaves it in float")
     if node.op_type not in recipe.ops:
         return No(f"{node.op_type} is not among the ops of the recipe ({', '.join(recipe.ops)})")

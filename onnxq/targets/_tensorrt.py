@@ -12,6 +12,8 @@ from onnxq.targets.base import (
 )
 from onnxq.types import QuantSpec
 
+_ONLY_WORK = No("it has no weights, and Q/DQ on its inputs only adds work to the engine")
+
 INT8 = StaticSupport(
     ops={
         "conv": Yes(),
@@ -37,6 +39,10 @@ INT8 = StaticSupport(
             "weight, which it dequantizes for that"
         ),
     },
+    without_weights=dict.fromkeys(
+        ("Add", "AveragePool", "Concat", "GlobalAveragePool", "LayerNormalization", "Softmax"),
+        _ONLY_WORK,
+    ),
     activations=QuantSpec("int8", symmetric=True),
 )
 
@@ -60,6 +66,7 @@ FP8 = StaticSupport(
             "TensorRT dequantizes ConvTranspose at run time instead of running it in fp8"
         ),
     },
+    without_weights=INT8.without_weights,
     activations=QuantSpec("fp8e4m3", symmetric=True),
     weights="fp8e4m3",
     opset=19,

@@ -7,7 +7,7 @@ name. Every "no" carries its reason, because it ends up in the report beside the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, TypeVar
 
 from onnxq import registry
@@ -74,6 +74,7 @@ class StaticSupport:
         quantize_outputs: Whether a Conv runs in low precision only if its output is quantized too.
         int32_bias: Whether biases are int32 of scale (input scale * weight scale); float otherwise.
         warning: What the user should know before relying on it; empty if nothing.
+        without_weights: Why an op type without weights is left in float, where that was measured.
     """
 
     ops: Mapping[str, Support]
@@ -84,6 +85,7 @@ class StaticSupport:
     quantize_outputs: bool = False
     int32_bias: bool = False
     warning: str = ""
+    without_weights: Mapping[str, No] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -243,6 +243,32 @@ def test_an_op_of_another_domain_is_not_taken_for_one_that_is_known():
     assert "no weights to multiply by" in reasons(found)["mine"]
 
 
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("ort-cpu", {"sum": "2 to 13 % slower", "joined": "gains no time", "gate": "loses 9 dB"}),
+        ("rtx-sm89", {"sum": "only adds work", "joined": "only adds work", "gate": "no weights"}),
+    ],
+)
+def test_ops_without_weights_stay_in_float_for_what_was_measured_on_the_target(target, why):
+    graph = (
+        "g (float[1, 32, 8, 8] x, float[32, 32, 3, 3] w) => (float[1, 64, 8, 8] y) "
+        "{ [conv] a = Conv <pads = [1, 1, 1, 1]> (x, w) [gate] s = Sigmoid(a) "
+        "[sum] b = Add(a, s) [joined] y = Concat <axis = 1> (a, b) }"
+    )
+    found = plan(target=target, graph=graph)
+    assert ops(found) == ["conv"]
+    assert list(reasons(found)) == ["gate", "sum", "joined"]
+    assert all(part in reasons(found)[node] for node, part in why.items())
+
+
+def test_an_op_of_another_domain_is_not_taken_for_an_addition():
+    model = with_weights("g (float[4] x, float[4, 4] w) => (float[4] y) { [mine] y = Add(x, x) }")
+    model.graph[0].domain = "mine"
+    found = make_plan(model, resolve("int8"), targets.get("ort-cpu"))
+    assert "no weights to multiply by" in reasons(found)["mine"]
+
+
 def test_ops_left_in_float_afterwards():
     found = plan().leave_float({"gemm": "because"})
     assert ops(found) == ["conv", "depthwise", "matmul", "product"]

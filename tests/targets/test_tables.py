@@ -55,6 +55,8 @@ def test_static_support(target, preset):
     assert isinstance(support, StaticSupport)
     assert tuple(support.ops) == OP_KINDS
     assert all(each or each.reason for each in support.ops.values())
+    assert all(each.reason for each in support.without_weights.values())
+    assert not set(support.without_weights) & set(CANDIDATES)
     assert support.activations.granularity == PerTensor()
     activations, weights = (formats.get(f) for f in (support.activations.format, support.weights))
     if preset == "int16-activations":
