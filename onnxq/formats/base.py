@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -142,4 +143,17 @@ class FloatFormat(NumberFormat):
         """See `NumberFormat.nearest`: QuantizeLinear's `saturate`, which is its default."""
         # A plain cast makes NaN of what is too large.
         clipped = np.clip(scaled, self.qmin, self.qmax)
+        if clipped.dtype == np.float32:
+            return _rounded(clipped, ml_dtypes.finfo(self.carrier))  # type: ignore[no-untyped-call]
         return clipped.astype(self.carrier).astype(scaled.dtype)
+
+
+def _rounded(values: Array, kind: ml_dtypes.finfo) -> Array:
+    """float32 `values` to the mantissa of `kind`, as a cast there and back does, only faster."""
+    dropped = np.uint32(23 - kind.nmant)
+    bits = values.view(np.uint32)
+    half = np.uint32((1 << (int(dropped) - 1)) - 1)
+    rounded = (bits + half + (bits >> dropped & np.uint32(1))) >> dropped << dropped
+    step = np.float32(kind.smallest_subnormal)
+    even = np.rint(values / step) * step
+    return np.where(np.abs(values) < kind.smallest_normal, even, rounded.view(np.float32))

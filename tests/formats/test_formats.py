@@ -80,6 +80,21 @@ def test_fp8_nearest_to_a_value(values):
     assert ir.to_proto(found.tensor(codes)).raw_data == codes.tobytes()
 
 
+@given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=9))
+def test_fp8_nearest_is_what_a_cast_makes(values):
+    """Ties too: between any two codes, and their middles."""
+    found = formats.get("fp8e4m3")
+    every = np.arange(256, dtype=np.uint8).view(found.carrier).astype(np.float32)
+    grid = np.sort(every[np.isfinite(every)])
+    middles = (grid[1:] + grid[:-1]) / 2
+    beside = np.nextafter(middles, np.float32(np.inf))
+    scaled = np.concatenate([np.array(values, np.float32), grid, middles, beside])
+    cast = np.clip(scaled, -448, 448).astype(found.carrier).astype(np.float32)
+    np.testing.assert_array_equal(found.nearest(scaled), cast)
+    np.testing.assert_array_equal(found.nearest(scaled[::2]), cast[::2])
+    assert found.nearest(scaled[0]) == cast[0]
+
+
 def test_fp8_in_brief():
     found = formats.get("fp8e4m3")
     assert (found.qmin, found.qmax, found.middle) == (-448, 448, 0)
