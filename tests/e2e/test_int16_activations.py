@@ -93,8 +93,8 @@ def test_a_real_model_loses_less_than_in_int8(tmp_path):
         result.save(tmp_path / "m.onnx")
         decisions = result.report.decisions
         ops = [d.numbers["sqnr_db"] for d in decisions if "sqnr_db" in d.numbers]
-        fidelity[preset] = np.array([min(ops), np.median(ops), result.report.output_sqnr_db])
+        fidelity[preset] = np.array([min(ops), np.median(ops)])
         accuracy[preset] = judges.angle(tmp_path / "m.onnx", 200)
-    print(f"worst op, median op, outputs in dB: {fidelity}; accuracy: {accuracy}")
+    print(f"worst op and median op in dB: {fidelity}; accuracy: {accuracy}")
     assert (fidelity["int16-activations"] > fidelity["int8"] + 3).all()
     assert accuracy["int16-activations"] >= accuracy["int8"]
