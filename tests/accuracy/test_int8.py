@@ -1,5 +1,6 @@
 """int8 in its defaults keeps the accuracy of every real model, for both kinds of targets."""
 
+import math
 from functools import cache
 
 import data
@@ -61,7 +62,10 @@ def test_the_task_is_done_as_well_as_in_float(quantized):
     assert expected > 0.6
     assert found >= expected - allowed
     harmed = [d for d in report.decisions if d.action == "float" and "sqnr_db" in d.numbers]
-    assert len(harmed) <= max(1, 0.12 * (len(harmed) + report.counts()["int8"]))
+    recovered = [d for d in harmed if "of the noise of" in d.reason]
+    planned = len(harmed) + report.counts()["int8"]
+    assert len(recovered) <= math.ceil(0.1 * planned)
+    assert len(harmed) - len(recovered) <= max(1, 0.05 * planned)
 
 
 @pytest.mark.parametrize("quantized", ["yolov8n"], indirect=True)
