@@ -81,6 +81,10 @@ def quantize(
             show_default=False,
         ),
     ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Measure the latency beside float's on this CPU (ort-cpu)."),
+    ] = False,
     external_data: Annotated[
         bool, typer.Option("--external-data", help="Put the weights in a file beside the model.")
     ] = False,
@@ -128,6 +132,7 @@ def quantize(
         provider=provider,
         memory_limit=memory_limit,
         cpu_has_vnni=cpu_has_vnni,
+        measure=measure,
     )
     result.save(output, external_data=external_data)
     if report is not None:
@@ -142,6 +147,11 @@ def quantize(
     counts = ", ".join(f"{count} {action}" for action, count in sorted(written.counts().items()))
     print(f"{output}: {counts}; weights {size['after'] / size['before']:.2f} of float's size")
     _print_runs_on(written.runs_on)
+    if (latency := written.latency_ms) is not None:
+        print(
+            f"latency on {latency['on']}: {latency['float']} ms in float, "
+            f"{latency['quantized']} ms quantized"
+        )
     _print_table(_float_table(written.float_reasons()))
 
 

@@ -13,13 +13,16 @@ import onnx_ir as ir
 from onnxq import io, observers
 from onnxq.accuracy import Measured, mend
 from onnxq.calib import runner, tensorrt_cache
-from onnxq.calib.feeds import HOW_TO_GIVE_DATA, open_feeds
+from onnxq.calib.feeds import HOW_TO_GIVE_DATA, FeedSource, Sample, open_feeds
 from onnxq.calib.fingerprint import fingerprint
 from onnxq.calib.groups import in_bytes
+from onnxq.calib.inputs import model_inputs
+from onnxq.calib.random_feeds import random_feeds
 from onnxq.calib.store import CalibStore
 from onnxq.calib.tensorrt_cache import Imported
 from onnxq.cpu import has_vnni
 from onnxq.errors import DataError, RecipeError, TargetError
+from onnxq.latency import Latency, measure_latency, require_measurable
 from onnxq.onnxfile import stored_bytes
 from onnxq.passes import weights
 from onnxq.passes.lower import LowerOps, opset
@@ -83,6 +86,7 @@ def quantize(
     provider: str = "cpu",
     memory_limit: int | str | None = None,
     cpu_has_vnni: bool | None = None,
+    measure: bool = False,
 ) -> QuantizeResult:
     """Quantize `model` for `target`.
 
@@ -104,12 +108,15 @@ def quantize(
         cpu_has_vnni: For int8 and int8-dynamic on "ort-cpu": whether every CPU that it will run on
             adds products of 8-bit numbers in 32 bits, as those with VNNI do; None for what the CPU
             at hand does. Weights have 7 bits for those that do not.
+        measure: Measure the latency beside float's, for "ort-cpu" on the CPU at hand.
 
     Raises:
         ModelError, DataError, RecipeError, TargetError: See each; bad input of that kind.
     """
     resolved = resolve(preset, recipe, tuple(exclude), recovery)
     target = _table(target, resolved, cpu_has_vnni)
+    if measure:
+        require_measurable(target)
     _check_names(resolved)
     base_opset = _base_opset(resolved, target)
     _check_data(resolved, calibration, stats)
@@ -124,7 +131,7 @@ def quantize(
     before = stored_bytes(own)
     plan = make_plan(own, resolved, target)
     _require_ops(plan)
-    store, measured = None, Measured()
+    store, measured, feeds = None, Measured(), None
     if resolved.is_static:
         feeds = None if calibration is None else open_feeds(calibration, own)
         if feeds is not None and stats is None:
@@ -147,7 +154,8 @@ def quantize(
     from onnx_ir.passes import common  # noqa: PLC0415
 
     common.RemoveUnusedNodesPass()(own)
-    report = make_report(model, plan, store, measured, before, stored_bytes(own))
+    latency = _latency(model, own, feeds) if measure else None
+    report = make_report(model, plan, store, measured, before, stored_bytes(own), latency)
     write_metadata(own, report)
     return QuantizeResult(own, report)
 
@@ -299,6 +307,14 @@ def _check_data(
         raise DataError(f"Preset {recipe.preset} needs calibration data.", HOW_TO_GIVE_DATA)
     if not recipe.is_static and given:
         raise DataError(f"Preset {recipe.preset} needs no calibration data.", "Leave it out.")
+
+
+def _latency(model: ModelLike, quantized: ir.Model, feeds: FeedSource | None) -> Latency:
+    given = io.load(model)
+    if feeds is not None:
+        return measure_latency(given, quantized, feeds.some(), "calibration samples")
+    made_up = [Sample("a made-up feed", feed) for feed in random_feeds(model_inputs(given), 1)]
+    return measure_latency(given, quantized, made_up, "made-up inputs")
 
 
 def _require_ops(plan: QuantPlan) -> None:

@@ -48,6 +48,8 @@ class Report:
         outputs: The SQNR in dB of every part of the outputs, by the part in words, the worst first.
         measured_on: The samples that accuracy was measured on, in words.
         runs_on: The CPUs that compute right numbers, in words; empty where the CPU does not matter.
+        latency_ms: Medians of one inference in float and quantized, in milliseconds, and what they
+            were measured on; None where they were not.
         warnings: What the user should know before relying on the result.
     """
 
@@ -63,6 +65,7 @@ class Report:
     measured_on: str = ""
     runs_on: str = ""
     warnings: list[str] = field(default_factory=list)
+    latency_ms: dict[str, float | str] | None = None
 
     def counts(self) -> dict[str, int]:
         """The number of nodes of each precision."""

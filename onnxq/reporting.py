@@ -12,6 +12,7 @@ import onnx_ir as ir
 import onnxq
 from onnxq.accuracy import Measured
 from onnxq.calib.store import CalibStore
+from onnxq.latency import Latency
 from onnxq.passes.plan import CANDIDATES, PlannedOp, QuantPlan
 from onnxq.report import Decision, Report
 
@@ -29,6 +30,7 @@ def make_report(
     measured: Measured,
     before: int,
     after: int,
+    latency: Latency | None = None,
 ) -> Report:
     """The report of a quantization.
 
@@ -39,6 +41,7 @@ def make_report(
         measured: The accuracy of the ops.
         before: Bytes of the weights before.
         after: Bytes of the weights after.
+        latency: Of both models, if it was measured.
     """
     decisions = [_decision(op, plan, store, measured) for op in plan.ops]
     decisions += [
@@ -62,6 +65,12 @@ def make_report(
             f"{measured.samples}; {wanted.min_sqnr:.1f} dB are asked for. Judge the model by its "
             "task; if it is not good enough, allow more: --max-float-ops, --max-float-weights."
         )
+    if latency is not None and latency.speedup < 1:
+        notes.append(
+            f"Quantized, the model runs at {latency.speedup:.2f} of float's speed on this CPU "
+            f"({latency.quantized_ms:.2f} ms instead of {latency.float_ms:.2f} ms, medians on "
+            f"{latency.samples}): its file is smaller, but it is not faster here."
+        )
     if store is not None and store.is_random:
         notes.append(
             "Calibrated on random data: the accuracy of this model means nothing. Use it to try "
@@ -80,7 +89,19 @@ def make_report(
         measured_on=measured.samples,
         runs_on=plan.target.runs_on,
         warnings=notes,
+        latency_ms=_latency_numbers(latency),
     )
+
+
+def _latency_numbers(latency: Latency | None) -> dict[str, float | str] | None:
+    if latency is None:
+        return None
+    return {
+        "float": round(latency.float_ms, 3),
+        "quantized": round(latency.quantized_ms, 3),
+        "speedup": round(latency.speedup, 3),
+        "on": latency.samples,
+    }
 
 
 def _decision(
