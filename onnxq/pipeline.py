@@ -96,7 +96,8 @@ def quantize(
         target: What it will run on, such as "ort-cpu" or "rtx-sm89".
         preset: "int8", "fp8", "int16-activations", "int8-dynamic" or "int4".
         recipe: Changes to the preset: a `Recipe`, a mapping, or the path of a YAML or JSON file.
-        calibration: Data for the presets that quantize activations: see `onnxq.calibrate`.
+        calibration: Data for the presets that quantize activations, and for "int4" to go by the
+            error of its outputs (`weights.algorithm: gptq`): see `onnxq.calibrate`.
         stats: Statistics made by `onnxq.calibrate` from this model: ranges are taken from them.
             With data beside them the ops are measured on it; without, an op that would be harmed
             goes unnoticed.
@@ -113,7 +114,7 @@ def quantize(
     Raises:
         ModelError, DataError, RecipeError, TargetError: See each; bad input of that kind.
     """
-    resolved = resolve(preset, recipe, tuple(exclude), recovery)
+    resolved = resolve(preset, recipe, tuple(exclude), recovery, has_data=calibration is not None)
     target = _table(target, resolved, cpu_has_vnni)
     if measure:
         require_measurable(target)
@@ -150,7 +151,19 @@ def quantize(
             plan, store, measured = mend(own, plan, store, feeds)
             _require_ops(plan)
         InsertQdq(plan, store.params)(own)
-    LowerOps(plan)(own)
+    elif calibration is not None:
+        store = runner.calibrate(
+            own,
+            open_feeds(calibration, own),
+            plan.second_moments(),
+            observers.get("moments", {"full": True}),
+            provider,
+            memory_limit=limit,
+        )
+        plan = plan.leave_float(_unreached(plan, store))
+        _require_ops(plan)
+    moments = {} if resolved.is_static or store is None else store.states
+    LowerOps(plan, {name: moments[name]["square"] for name in plan.second_moments()})(own)
     from onnx_ir.passes import common  # noqa: PLC0415
 
     common.RemoveUnusedNodesPass()(own)
@@ -285,9 +298,13 @@ def _base_opset(recipe: Recipe, target: Target) -> int:
 
 
 def _check_names(recipe: Recipe) -> None:
-    """Fail on an unknown algorithm or observer before any work is done."""
+    """Fail on a wrong algorithm or observer before any work is done."""
     for each in (recipe.weights, *(rule.weights for rule in recipe.rules)):
-        if each is not None:
+        if each is None:
+            continue
+        if recipe.preset == "int4":
+            weights.needs_data(each.algorithm)
+        else:
             weights.get(each.algorithm)
     observers.get(recipe.activations.observer)
 
@@ -305,8 +322,21 @@ def _check_data(
     given = calibration is not None or stats is not None
     if recipe.is_static and not given:
         raise DataError(f"Preset {recipe.preset} needs calibration data.", HOW_TO_GIVE_DATA)
-    if not recipe.is_static and given:
-        raise DataError(f"Preset {recipe.preset} needs no calibration data.", "Leave it out.")
+    if recipe.is_static:
+        return
+    used = [recipe.weights, *(recipe.merged(rule.weights) for rule in recipe.rules if rule.weights)]
+    aware = [each.algorithm for each in used if weights.needs_data(each.algorithm)]
+    if aware and calibration is None:
+        raise DataError(
+            f"The weight algorithm {aware[0]} needs calibration data.", HOW_TO_GIVE_DATA
+        )
+    if aware and stats is not None:
+        raise DataError(
+            "Preset int4 goes by data, not by statistics of ranges.", "Leave out the statistics."
+        )
+    if given and not aware:
+        how = f" with the algorithm {used[0].algorithm}" if recipe.preset == "int4" else ""
+        raise DataError(f"Preset {recipe.preset}{how} needs no calibration data.", "Leave it out.")
 
 
 def _latency(model: ModelLike, quantized: ir.Model, feeds: FeedSource | None) -> Latency:
@@ -342,6 +372,8 @@ def _unreached(plan: QuantPlan, store: CalibStore) -> dict[str, str]:
     """The ops of whose activations the statistics hold no value: in branches never taken."""
     reasons = {}
     for op in plan.ops:
+        if op.scheme != "static" and not weights.needs_data(op.algorithm):
+            continue
         needed = [plan.inputs[op.node], *([op.output.name or ""] if op.output else [])]
         unseen = [name for name in needed if not store.saw(name)]
         if unseen:

@@ -136,7 +136,7 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _fits_the_preset(self) -> Self:
-        merged = (self._merged(rule.weights) for rule in self.rules if rule.weights)
+        merged = (self.merged(rule.weights) for rule in self.rules if rule.weights)
         given = [self.weights, *(Weights.model_validate(each.model_dump()) for each in merged)]
         name = self.preset
         if name != "int4":
@@ -178,9 +178,10 @@ class Recipe(_Strict):
         rule = self._rule(node)
         if rule is None or rule.weights is None:
             return self.weights
-        return self._merged(rule.weights)
+        return self.merged(rule.weights)
 
-    def _merged(self, changes: Weights) -> Weights:
+    def merged(self, changes: Weights) -> Weights:
+        """The recipe's weights with those fields replaced that `changes` gives."""
         return self.weights.model_copy(update=changes.model_dump(exclude_unset=True))
 
     def _rule(self, node: str) -> Rule | None:
@@ -199,6 +200,7 @@ _WEIGHTS: Mapping[Preset, Weights] = {
     "fp8": Weights(algorithm="mse"),
     "int4": Weights(bits=4, block_size=32, algorithm="auto"),
 }
+_WITH_DATA = "gptq"  # the algorithm of preset int4 if there is calibration data
 
 PRESETS: Mapping[str, Recipe] = {
     name: Recipe(preset=name, ops=ops, weights=_WEIGHTS.get(name, Weights()))
@@ -226,6 +228,8 @@ def resolve(
     recipe: RecipeLike | None = None,
     exclude: tuple[str, ...] = (),
     recovery: Mapping[str, float] | Literal[False] | None = None,
+    *,
+    has_data: bool = False,
 ) -> Recipe:
     """One recipe from a preset and what changes it.
 
@@ -234,6 +238,7 @@ def resolve(
         recipe: A recipe, a mapping of its fields, or a YAML or JSON file.
         exclude: More patterns of nodes to leave in float.
         recovery: Fields of `Recipe.recovery` that are changed; False for no recovery.
+        has_data: Whether there is calibration data for weight algorithms to go by.
 
     Raises:
         RecipeError: Neither is given, they contradict each other, or a field is wrong.
@@ -255,6 +260,8 @@ def resolve(
     if preset_name is not None and preset_name != name:
         raise RecipeError(f"The preset is '{preset_name}', and the recipe says '{name}'.")
     base = preset(name).model_dump()
+    if has_data and name == "int4":
+        base["weights"]["algorithm"] = _WITH_DATA
     for key in ("weights", "activations", "recovery"):
         if isinstance(given.get(key), Mapping):
             given[key] = base[key] | given[key]

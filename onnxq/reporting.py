@@ -51,7 +51,7 @@ def make_report(
     notes = []
     if plan.recipe.is_static and (warning := plan.target.static(plan.recipe.preset).warning):
         notes.append(warning)
-    if store is not None and not measured.sqnr:
+    if plan.recipe.is_static and store is not None and not measured.sqnr:
         notes.append(
             "The ops were not measured, because statistics were given without data: an op that "
             f"{plan.recipe.preset} harms went unnoticed. Give data too, or compare the model with "

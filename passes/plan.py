@@ -18,6 +18,7 @@ from onnxq.passes.block_size import block_size
 from onnxq.passes.edit import all_graphs, constant_array
 from onnxq.passes.expose import readable_graphs
 from onnxq.passes.qdq.rules import Operands, describe
+from onnxq.passes.weights import needs_data
 from onnxq.recipe import Recipe
 from onnxq.targets import DynamicSupport, No, StaticSupport, Target, WeightOnlySupport
 from onnxq.types import PerAxis, PerBlock, QuantSpec, ScaleType
@@ -107,6 +108,14 @@ class QuantPlan:
             if op.output is not None and op.output.name is not None:
                 values.setdefault(op.output.name, op.operands.channel_axis)
         return values
+
+    def second_moments(self) -> dict[str, int]:
+        """The values whose second moments weight algorithms need: their channel axes, by name."""
+        return {
+            self.inputs[op.node]: op.operands.channel_axis
+            for op in self.ops
+            if op.scheme == "weight-only" and needs_data(op.algorithm)
+        }
 
     def leave_float(self, reasons: Mapping[str, str]) -> QuantPlan:
         """This plan without the ops named, each kept in float for its reason."""
@@ -218,6 +227,10 @@ def _decide(node: ir.Node, recipe: Recipe, support: Support, *, readable: bool) 
     if isinstance(operands, No):
         return operands
     if isinstance(support, WeightOnlySupport):
+        if not readable and needs_data(recipe.weights_of(name).algorithm):
+            return No(
+                "it is in the body of a Scan, where data is not read: choose another algorithm"
+            )
         return _weight_only(node, operands, recipe, support)
     if not readable:
         return No("it is in the body of a Scan, where ranges are not calibrated")

@@ -386,7 +386,7 @@ def test_a_bad_feed(folder, run, kind):
         (int8("--no-recover", "--min-sqnr", "3"), "--no-recover contradicts --min-sqnr"),
         (int8("--max-float-ops", "3"), "recovery.max_float_ops: Input should be less than"),
         (int8("--preset", "int4", "--min-sqnr", "3"), "preset int4 calibrates no activations"),
-        (int8("--preset", "int4"), "Preset int4 needs no calibration data. Leave it out."),
+        (int8("--preset", "int8-dynamic"), "int8-dynamic needs no calibration data. Leave it out."),
         (int8("--recipe", "none.yaml"), "'none.yaml' cannot be read"),
         (int8(output="no/folder/out.onnx"), "There is no folder 'no/folder'"),
         (int8(output="data"), "'data' is a folder"),

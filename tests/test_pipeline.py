@@ -223,10 +223,24 @@ def test_statistics_with_and_without_data():
 
 def test_data_for_a_preset_that_takes_none():
     model = with_weights(GRAPH)
-    for preset in ("int4", "int8-dynamic"):
+    auto = {"preset": "int4", "recipe": {"weights": {"algorithm": "auto"}}}
+    for preset in (auto, {"preset": "int8-dynamic"}):
         for given in ({"calibration": feeds(model)}, {"stats": "file"}):
-            with pytest.raises(DataError, match=f"Preset {preset} needs no calibration data"):
-                onnxq.quantize(model, preset=preset, target="ort-cpu", **given)
+            with pytest.raises(
+                DataError, match=f"Preset {preset['preset']}.* needs no calibration"
+            ):
+                onnxq.quantize(model, target="ort-cpu", **preset, **given)
+
+
+def test_a_weight_algorithm_that_needs_data_says_so():
+    model = with_weights(GRAPH)
+    gptq = {"target": "ort-cpu", "recipe": {"weights": {"algorithm": "gptq"}}}
+    with pytest.raises(DataError, match="The weight algorithm gptq needs calibration data"):
+        onnxq.quantize(model, preset="int4", **gptq)
+    with pytest.raises(DataError, match="not by statistics"):
+        onnxq.quantize(model, preset="int4", calibration=feeds(model), stats="file", **gptq)
+    with pytest.raises(RecipeError, match="second moments of activations, which preset int4 alone"):
+        onnxq.quantize(model, preset="int8", calibration=feeds(model), **gptq)
 
 
 def test_names_are_checked_before_any_data_is_read():

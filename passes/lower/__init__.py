@@ -7,6 +7,9 @@ The name of a form is the name of its module, which defines
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import onnx_ir as ir
 
 from onnxq import registry
@@ -17,6 +20,7 @@ from onnxq.passes.edit import Editor
 from onnxq.passes.lower.base import Lowering
 from onnxq.passes.plan import PlannedOp, QuantPlan
 from onnxq.passes.weights._lazy import LazyWeight
+from onnxq.types import Array
 
 __all__ = ["LowerOps", "opset"]
 
@@ -25,28 +29,42 @@ class LowerOps(GraphPass):
     """Replace the weight-only and dynamic ops of a plan by the form that its target runs.
 
     A weight that several nodes read with one spec is quantized and stored once.
+
+    Args:
+        plan: What to lower.
+        moments: The sum of x x^T of each of `plan.second_moments()`.
     """
 
-    def __init__(self, plan: QuantPlan) -> None:
+    def __init__(self, plan: QuantPlan, moments: Mapping[str, Array] | None = None) -> None:
         super().__init__()
         self._plan = plan
+        self._moments = moments or {}
 
     def edit(self, model: ir.Model) -> int:
         """See `GraphPass.edit`."""
         ops = [op for op in self._plan.ops if op.scheme != "static"]
         editor = Editor(model)
         forms = {name: _load(name)(editor) for name in {self._form(op) for op in ops}}
-        lazy_weights: dict[object, LazyWeight] = {}
+        shared: dict[object, list[PlannedOp]] = {}
         for op in ops:
-            value = op.operands.weight
-            assert value.const_value is not None
-            key = (value, op.weight, op.algorithm)
-            if key not in lazy_weights:
-                lazy_weights[key] = LazyWeight(
-                    value.const_value, op.weight, weights.get(op.algorithm)
-                )
-            forms[self._form(op)].lower(self._plan.graph_nodes[op.node], op, lazy_weights[key])
+            shared.setdefault((op.operands.weight, op.weight, op.algorithm), []).append(op)
+        lazy_weights = {
+            op.node: lazy for group in shared.values() for op, lazy in self._lazy(group)
+        }
+        for op in ops:
+            forms[self._form(op)].lower(self._plan.graph_nodes[op.node], op, lazy_weights[op.node])
         return len(ops)
+
+    def _lazy(self, ops: list[PlannedOp]) -> list[tuple[PlannedOp, LazyWeight]]:
+        """The one weight of all of `ops`, which serves what all of them are multiplied by."""
+        first = ops[0]
+        source = first.operands.weight.const_value
+        assert source is not None
+        inputs = dict.fromkeys(self._plan.inputs[op.node] for op in ops)
+        found = [self._moments[name] for name in inputs if name in self._moments]
+        moment = np.sum(found, axis=0) if len(found) > 1 else found[0] if found else None
+        lazy = LazyWeight(source, first.weight, weights.get(first.algorithm, moment))
+        return [(op, lazy) for op in ops]
 
     def _form(self, op: PlannedOp) -> str:
         if op.scheme == "weight-only":

@@ -4,28 +4,74 @@ The name of an algorithm is the name of its module, which defines
 
     ALGORITHM(weight: Array, spec: QuantSpec) -> QTensor
 
+or, if it goes by the second moment of the activation that the weight is multiplied by,
+
+    ALGORITHM = DataAware(quantize), with quantize(weight, spec, second_moment) -> QTensor
+
 It raises `onnxq.errors.NotFiniteError` if the weight holds NaN or infinity.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from onnxq import registry
 from onnxq.errors import RecipeError
 from onnxq.types import Array, QTensor, QuantSpec
 
-__all__ = ["WeightAlgorithm", "get"]
+__all__ = ["DataAware", "WeightAlgorithm", "get", "needs_data"]
 
 WeightAlgorithm: TypeAlias = Callable[[Array, QuantSpec], QTensor]
 
 
-def get(name: str) -> WeightAlgorithm:
+@dataclass(frozen=True)
+class DataAware:
+    """An algorithm that needs the second moment of the activation.
+
+    Attributes:
+        quantize: Takes a weight, a spec and the second moment, [K, K] along the reduced axis.
+    """
+
+    quantize: Callable[[Array, QuantSpec, Array], QTensor]
+
+
+def get(name: str, second_moment: Array | None = None) -> WeightAlgorithm:
     """The weight algorithm called `name`.
+
+    Args:
+        name: Of its module.
+        second_moment: Of the activation, for an algorithm that needs it.
+
+    Raises:
+        RecipeError: There is none, and the message proposes the nearest; or it needs a second
+            moment, and there is none.
+    """
+    algorithm = _load(name)
+    if not isinstance(algorithm, DataAware):
+        return algorithm
+    if second_moment is None:
+        raise RecipeError(
+            f"The weight algorithm {name} needs second moments of activations, which preset int4 "
+            "alone collects.",
+            "Choose preset int4 and give it calibration data, or another algorithm.",
+        )
+    quantize = algorithm.quantize
+    return lambda weight, spec: quantize(weight, spec, second_moment)
+
+
+def needs_data(name: str) -> bool:
+    """Whether the algorithm called `name` needs the second moment of the activation.
 
     Raises:
         RecipeError: There is none; the message proposes the nearest.
     """
-    algorithm: WeightAlgorithm = registry.load(
+    return isinstance(_load(name), DataAware)
+
+
+def _load(name: str) -> WeightAlgorithm | DataAware:
+    algorithm: WeightAlgorithm | DataAware = registry.load(
         "onnxq.passes.weights", name, "ALGORITHM", RecipeError
     )
     return algorithm

@@ -41,7 +41,7 @@ _FLOATS = {
     np.dtype(np.float16): _FloatType(_U16, 0x7FFF, 13, 16, 2.0**112, 0x7C00),
     np.dtype(ml_dtypes.bfloat16): _FloatType(_U16, 0x7FFF, 16, 16, 1, 0x7F80),
 }
-_DROPPED_BITS = {"float32": 0, "float16": 13, "bfloat16": 16}
+DROPPED_BITS = {"float32": 0, "float16": 13, "bfloat16": 16}
 
 
 def quantize(
@@ -64,7 +64,7 @@ def quantize(
     """
     from onnxq.kernels import blocks, threads  # noqa: PLC0415
 
-    number_format = _integers(spec)
+    number_format = integers(spec)
     kind = _FLOATS.get(weight.dtype)
     if kind is None:
         with np.errstate(over="ignore"):  # what becomes infinite is refused below
@@ -80,7 +80,7 @@ def quantize(
         importance = np.ones(length, np.float32)
     width = max(16, min(_WIDTH, _PANEL // size // 16 * 16))
     group = max(1, _PANEL // (size * width))
-    lowest, highest, origin = _codes(spec)
+    lowest, highest, origin = code_range(spec)
     along, across = blocks.panel_counts(length, lanes, size, group, width)
 
     def work(first: int, last: int) -> int:
@@ -92,7 +92,7 @@ def quantize(
                 importance, size, group, width,
                 np.float32(lowest), np.float32(highest),
                 not spec.symmetric, not spec.float_zero_point, origin,
-                _DROPPED_BITS[spec.scale_dtype],
+                DROPPED_BITS[spec.scale_dtype],
                 codes, scale, zero,
             )
         )  # fmt: skip
@@ -108,7 +108,12 @@ def quantize(
     )
 
 
-def _integers(spec: QuantSpec) -> formats.IntegerFormat:
+def integers(spec: QuantSpec) -> formats.IntegerFormat:
+    """The format of `spec`, which is one of integers up to 8 bits.
+
+    Raises:
+        RecipeError: It is not.
+    """
     number_format = formats.get(spec.format)
     if not isinstance(number_format, formats.IntegerFormat) or number_format.bits > 8:
         raise RecipeError(
@@ -167,9 +172,9 @@ def _params_shape(shape: tuple[int, ...], spec: QuantSpec) -> tuple[int, ...]:
             return (*shape[:axis], -(-shape[axis] // size), *shape[axis + 1 :])
 
 
-def _codes(spec: QuantSpec) -> tuple[int, int, int]:
+def code_range(spec: QuantSpec) -> tuple[int, int, int]:
     """The lowest and highest code counted from the origin, and the origin."""
-    codes = _integers(spec)
+    codes = integers(spec)
     if not spec.symmetric:
         return codes.qmin, codes.qmax, 0
     lowest, highest = codes.qmin - codes.middle, codes.qmax - codes.middle
