@@ -69,7 +69,7 @@ def make_report(
         notes.append(
             f"Quantized, the model runs at {latency.speedup:.2f} of float's speed on this CPU "
             f"({latency.quantized_ms:.2f} ms instead of {latency.float_ms:.2f} ms, medians on "
-            f"{latency.samples}): its file is smaller, but it is not faster here."
+            f"{latency.samples}). Where speed is what counts, stay in float on this CPU."
         )
     if store is not None and store.is_random:
         notes.append(
@@ -97,11 +97,15 @@ def _latency_numbers(latency: Latency | None) -> dict[str, float | str] | None:
     if latency is None:
         return None
     return {
-        "float": round(latency.float_ms, 3),
-        "quantized": round(latency.quantized_ms, 3),
-        "speedup": round(latency.speedup, 3),
+        "float": _four_digits(latency.float_ms),
+        "quantized": _four_digits(latency.quantized_ms),
+        "speedup": _four_digits(latency.speedup),
         "on": latency.samples,
     }
+
+
+def _four_digits(number: float) -> float:
+    return float(f"{number:.4g}")
 
 
 def _decision(

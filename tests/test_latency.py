@@ -28,7 +28,7 @@ def test_both_models_are_measured(preset, on, monkeypatch):
     assert latency["on"] == on
     assert latency["float"] > 0
     assert latency["quantized"] > 0
-    assert latency["speedup"] == pytest.approx(latency["float"] / latency["quantized"], rel=0.2)
+    assert latency["speedup"] == pytest.approx(latency["float"] / latency["quantized"], rel=1e-2)
 
 
 @pytest.mark.parametrize(("quantized", "warned"), [(8.0, True), (2.0, False)])
