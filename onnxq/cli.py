@@ -67,7 +67,7 @@ def quantize(
     ] = None,
     max_float_weights: Annotated[
         float | None,
-        typer.Option(help="Share of the weights that these ops may hold; 0.03 by default."),
+        typer.Option(help="Share of the weights that these ops may hold; 0.02 by default."),
     ] = None,
     no_recover: Annotated[
         bool, typer.Option("--no-recover", help="Leave no op in float for the outputs' accuracy.")

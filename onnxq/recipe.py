@@ -88,7 +88,7 @@ class Recovery(_Strict):
 
     min_sqnr: float = 20.0
     max_float_ops: Annotated[float, Field(ge=0, le=1)] = 0.1
-    max_float_weights: Annotated[float, Field(ge=0, le=1)] = 0.03
+    max_float_weights: Annotated[float, Field(ge=0, le=1)] = 0.02
 
 
 class Rule(_Strict):

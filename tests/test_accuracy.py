@@ -79,7 +79,7 @@ def test_recovery_stops_at_its_limits():
 def test_options_are_a_part_of_the_recipe():
     assert resolve("int8").recovery.min_sqnr == 20
     assert resolve("int8", recovery={"min_sqnr": 30}).recovery.model_dump() == {
-        "min_sqnr": 30, "max_float_ops": 0.1, "max_float_weights": 0.03,
+        "min_sqnr": 30, "max_float_ops": 0.1, "max_float_weights": 0.02,
     }  # fmt: skip
     assert resolve("int8", {"recovery": {"max_float_ops": 0.3}}).recovery.min_sqnr == 20
     assert resolve("int8", {"recovery": None}).recovery is None
