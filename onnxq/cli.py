@@ -37,7 +37,7 @@ MemoryLimit = Annotated[
 _DATA_HELP = (
     "A folder of .npz files, one .npz file, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, or random:N."
 )
-_PRESET_HELP = "With calibration: int8, fp8 or int16-activations. Without: int8-dynamic or int4."
+_PRESET_HELP = "With data: int8, fp8, int16-activations. Without: int8-dynamic. Either way: int4."
 
 
 @app.command()
