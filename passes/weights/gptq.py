@@ -25,6 +25,7 @@ from onnxq.types import Array, PerBlock, QParams, QTensor, QuantSpec
 
 _DAMPING = 0.01
 _BATCH = 128  # rows whose errors reach the rows to come in one product of matrices
+_WHOLE = 64  # rows of a triangular matrix that is inverted at once
 
 
 def quantize(weight: Array, spec: QuantSpec, second_moment: Array) -> QTensor:
@@ -130,7 +131,23 @@ def _factor(moment: Array) -> Array:
         except np.linalg.LinAlgError:
             share *= 10
         else:
-            return np.triu(np.linalg.inv(root))
+            return _inverse(root)
+
+
+def _inverse(root: Array) -> Array:
+    """Of an upper triangular matrix, from those of its halves on the diagonal, A and C.
+
+    [[P, B], [0, R]] with inverses A of P and C of R has the inverse [[A, -A B C], [0, C]].
+    """
+    size = len(root)
+    if size <= _WHOLE:
+        return np.triu(np.linalg.inv(root))
+    half = size // 2
+    found = np.zeros_like(root)
+    found[:half, :half] = first = _inverse(root[:half, :half])
+    found[half:, half:] = last = _inverse(root[half:, half:])
+    found[:half, half:] = -(first @ root[:half, half:]) @ last
+    return found
 
 
 ALGORITHM = DataAware(quantize)

@@ -63,6 +63,7 @@ def test_models_are_printed():
         (data.yolo, "yolov8n"),
         (data.yolo_evaluation, "yolov8n"),
         (data.minilm, "minilm"),
+        (data.smollm2, "smollm2"),
     ],
 )
 def test_data_fits_its_model_and_is_the_same_each_time(feeds, name):
