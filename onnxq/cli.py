@@ -57,6 +57,17 @@ def quantize(
     exclude: Annotated[
         list[str] | None, typer.Option(help="Names of nodes to leave in float, as a pattern.")
     ] = None,
+    bits: Annotated[
+        str | None,
+        typer.Option(help="int4: of the weights, 2, 4, 8, or auto: each its own, for a budget."),
+    ] = None,
+    size_budget: Annotated[
+        str | None, typer.Option(help="int4: what the file may take, such as 90MB.")
+    ] = None,
+    bits_per_weight: Annotated[
+        float | None,
+        typer.Option(help="int4: the same as a mean over the weights, scales included."),
+    ] = None,
     min_sqnr: Annotated[
         float | None,
         typer.Option(help="Enough for the worst part of the outputs, in dB; 20 by default."),
@@ -106,6 +117,9 @@ def quantize(
             preset=preset,
             recipe=recipe,
             exclude=exclude or (),
+            bits=_bits(bits),
+            size_budget=size_budget,
+            bits_per_weight=bits_per_weight,
             cpu_has_vnni=cpu_has_vnni,
         )
         _print_plan(planned.to_rows(), planned.target.runs_on, as_json=as_json)
@@ -123,6 +137,9 @@ def quantize(
         calibration=calibration,
         stats=stats,
         exclude=exclude or (),
+        bits=_bits(bits),
+        size_budget=size_budget,
+        bits_per_weight=bits_per_weight,
         recovery=_recovery(
             no_recover=no_recover,
             min_sqnr=min_sqnr,
@@ -362,6 +379,10 @@ def _shard(given: str | None) -> tuple[int, int] | None:
     if not (index.isdecimal() and count.isdecimal()):
         raise OnnxqError(f"--shard '{given}' is not INDEX/COUNT.", "Example: --shard 2/8")
     return int(index), int(count)
+
+
+def _bits(given: str | None) -> int | str | None:
+    return int(given) if given is not None and given.isdecimal() else given
 
 
 def _recovery(

@@ -34,6 +34,12 @@ def stored_bytes(model: ir.Model) -> int:
     return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
+def file_bytes(model: ir.Model) -> int:
+    """The bytes that `model` takes in files of any layout at most; no weight is read."""
+    streamed, skeleton = _skeleton(model, "model.onnx.data")
+    return int(skeleton.ByteSize()) + sum(tensor.nbytes + _ALIGNMENT for _, tensor in streamed)
+
+
 def write_model(
     model: ir.Model, path: Path, layout: Layout, on_weight: Callable[[], None] | None = None
 ) -> None:

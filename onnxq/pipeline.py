@@ -12,10 +12,11 @@ import onnx_ir as ir
 
 from onnxq import io, observers
 from onnxq.accuracy import Measured, mend
+from onnxq.budget import require_met, require_reachable, spend
+from onnxq.bytesize import in_bytes
 from onnxq.calib import runner, tensorrt_cache
 from onnxq.calib.feeds import HOW_TO_GIVE_DATA, FeedSource, Sample, open_feeds
 from onnxq.calib.fingerprint import fingerprint
-from onnxq.calib.groups import in_bytes
 from onnxq.calib.inputs import model_inputs
 from onnxq.calib.random_feeds import random_feeds
 from onnxq.calib.store import CalibStore
@@ -82,6 +83,9 @@ def quantize(
     calibration: DataLike | None = None,
     stats: str | os.PathLike[str] | CalibStore | None = None,
     exclude: Iterable[str] = (),
+    bits: int | str | None = None,
+    size_budget: int | str | None = None,
+    bits_per_weight: float | None = None,
     recovery: Mapping[str, float] | Literal[False] | None = None,
     provider: str = "cpu",
     memory_limit: int | str | None = None,
@@ -102,6 +106,10 @@ def quantize(
             With data beside them the ops are measured on it; without, an op that would be harmed
             goes unnoticed.
         exclude: Shell-style patterns of the names of nodes to leave in float.
+        bits: For "int4": of the weights' codes, 2, 4 or 8, or "auto" for those that do least damage
+            within a budget, each weight its own.
+        size_budget: What the file may take, in bytes or as text such as "90MB".
+        bits_per_weight: The same as a mean over the weights, scales and zero points included.
         recovery: Changes to the recipe's `recovery`, the limits to what may stay in float for
             accuracy; False for nothing.
         provider: As for `calibrate`; ops are measured on the CPU.
@@ -114,7 +122,16 @@ def quantize(
     Raises:
         ModelError, DataError, RecipeError, TargetError: See each; bad input of that kind.
     """
-    resolved = resolve(preset, recipe, tuple(exclude), recovery, has_data=calibration is not None)
+    resolved = resolve(
+        preset,
+        recipe,
+        tuple(exclude),
+        recovery,
+        bits=bits,
+        size_budget=size_budget,
+        bits_per_weight=bits_per_weight,
+        has_data=calibration is not None,
+    )
     target = _table(target, resolved, cpu_has_vnni)
     if measure:
         require_measurable(target)
@@ -132,6 +149,7 @@ def quantize(
     before = stored_bytes(own)
     plan = make_plan(own, resolved, target)
     _require_ops(plan)
+    require_reachable(own, plan)
     store, measured, feeds = None, Measured(), None
     if resolved.is_static:
         feeds = None if calibration is None else open_feeds(calibration, own)
@@ -162,14 +180,17 @@ def quantize(
         )
         plan = plan.leave_float(_unreached(plan, store))
         _require_ops(plan)
-    moments = {} if resolved.is_static or store is None else store.states
-    LowerOps(plan, {name: moments[name]["square"] for name in plan.second_moments()})(own)
+    states = {} if resolved.is_static or store is None else store.states
+    moments = {name: states[name]["square"] for name in plan.second_moments()}
+    plan, damage = spend(own, plan, moments)
+    LowerOps(plan, moments)(own)
     from onnx_ir.passes import common  # noqa: PLC0415
 
     common.RemoveUnusedNodesPass()(own)
     latency = _latency(model, own, feeds) if measure else None
-    report = make_report(model, plan, store, measured, before, stored_bytes(own), latency)
+    report = make_report(model, plan, store, measured, before, stored_bytes(own), latency, damage)
     write_metadata(own, report)
+    require_met(own, plan)
     return QuantizeResult(own, report)
 
 
@@ -180,6 +201,9 @@ def plan(
     preset: str | None = None,
     recipe: RecipeLike | None = None,
     exclude: Iterable[str] = (),
+    bits: int | str | None = None,
+    size_budget: int | str | None = None,
+    bits_per_weight: float | None = None,
     cpu_has_vnni: bool | None = None,
 ) -> QuantPlan:
     """What `quantize` would do to `model`, before any data is read.
@@ -190,17 +214,28 @@ def plan(
         preset: As for `quantize`.
         recipe: As for `quantize`.
         exclude: As for `quantize`.
+        bits: As for `quantize`; "auto" goes by the error of the weights alone.
+        size_budget: As for `quantize`.
+        bits_per_weight: As for `quantize`.
         cpu_has_vnni: As for `quantize`.
 
     Raises:
         ModelError, RecipeError, TargetError: Bad input of that kind.
     """
-    resolved = resolve(preset, recipe, tuple(exclude))
+    resolved = resolve(
+        preset,
+        recipe,
+        tuple(exclude),
+        bits=bits,
+        size_budget=size_budget,
+        bits_per_weight=bits_per_weight,
+    )
     target = _table(target, resolved, cpu_has_vnni)
     _check_names(resolved)
     own = io.load(model)
     _prepare(own, _base_opset(resolved, target))
-    return make_plan(own, resolved, target)
+    planned = make_plan(own, resolved, target)
+    return spend(own, planned, {})[0]
 
 
 def calibrate(

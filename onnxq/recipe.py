@@ -39,9 +39,11 @@ class Weights(_Strict):
     """How weights become codes.
 
     Attributes:
-        bits: Of a code; for preset int4 only, whose default is 4.
+        bits: Of a code; for preset int4 only, whose default is 4; "auto" for what does least damage
+            within the recipe's budget.
         block_size: Consecutive weights along the reduced axis that share a scale; "auto" for what
-            stores them in the fewest bytes, of 32, 64 and 128; null for one scale per output
+            stores them in the fewest bytes, of 32, 64 and 128, or does least damage within the
+            budget, which is the default with bits "auto"; null for one scale per output
             channel.
         symmetric: Whether zero points are left out; null for what the target allows: zero points
             if it takes them.
@@ -49,7 +51,7 @@ class Weights(_Strict):
         algorithm: A name in `onnxq.passes.weights`.
     """
 
-    bits: Literal[2, 4, 8] | None = None
+    bits: Literal[2, 4, 8, "auto"] | None = None
     block_size: BlockSize | Literal["auto"] | None = None
     symmetric: bool | None = None
     float_zero_points: bool = False
@@ -120,6 +122,9 @@ class Recipe(_Strict):
             run time), or "int4" (blockwise weights only).
         ops: The op types to quantize.
         weights: How weights become codes.
+        size_budget: What the file may take, in bytes or as text such as "90MB", for bits "auto".
+        bits_per_weight: The same as a mean over the weights that are quantized, scales and zero
+            points included.
         activations: How activation ranges are found, for presets that quantize activations.
         recovery: How much may stay in float for accuracy; null for nothing.
         exclude: Shell-style patterns of the names of nodes to leave in float.
@@ -129,6 +134,8 @@ class Recipe(_Strict):
     preset: Preset
     ops: tuple[OpType, ...]
     weights: Weights = Weights()
+    size_budget: int | str | None = None
+    bits_per_weight: Annotated[float, Field(gt=0)] | None = None
     activations: Activations = Activations()
     recovery: Recovery | None = Recovery()
     exclude: tuple[str, ...] = ()
@@ -150,6 +157,7 @@ class Recipe(_Strict):
                 )
             if self.weights.symmetric is False:
                 raise ValueError(f"preset {name} has symmetric weights: leave out symmetric")
+        self._check_budget(given)
         if not self.is_static and (
             self.activations != Activations() or self.recovery != Recovery()
         ):
@@ -160,10 +168,27 @@ class Recipe(_Strict):
             raise ValueError(f"preset {name} quantizes {', '.join(_OPS[name])} only")
         return self
 
+    def _check_budget(self, given: list[Weights]) -> None:
+        budgets = [each for each in (self.size_budget, self.bits_per_weight) if each is not None]
+        if len(budgets) > 1:
+            raise ValueError("size_budget and bits_per_weight are two budgets: leave out one")
+        if budgets and self.preset != "int4":
+            raise ValueError(f"preset {self.preset} has no bits to choose: leave out the budget")
+        is_open = any(each.bits == "auto" for each in given)
+        if is_open and not budgets:
+            raise ValueError("bits: auto needs a budget: give size_budget or bits_per_weight")
+        if budgets and not is_open:
+            raise ValueError("a budget is for weights of bits: auto")
+
     @property
     def is_static(self) -> bool:
         """Whether activations are quantized with scales that calibration data gives."""
         return self.preset in ("int8", "fp8", "int16-activations")
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether bits are chosen for a budget."""
+        return self.size_budget is not None or self.bits_per_weight is not None
 
     def float_pattern(self, node: str) -> str | None:
         """The pattern that keeps the node of this name in float, if one does."""
@@ -229,6 +254,9 @@ def resolve(
     exclude: tuple[str, ...] = (),
     recovery: Mapping[str, float] | Literal[False] | None = None,
     *,
+    bits: int | str | None = None,
+    size_budget: int | str | None = None,
+    bits_per_weight: float | None = None,
     has_data: bool = False,
 ) -> Recipe:
     """One recipe from a preset and what changes it.
@@ -238,6 +266,9 @@ def resolve(
         recipe: A recipe, a mapping of its fields, or a YAML or JSON file.
         exclude: More patterns of nodes to leave in float.
         recovery: Fields of `Recipe.recovery` that are changed; False for no recovery.
+        bits: Replaces those of the recipe's weights.
+        size_budget: Replaces that of the recipe, and makes bits "auto" if there are none.
+        bits_per_weight: Likewise.
         has_data: Whether there is calibration data for weight algorithms to go by.
 
     Raises:
@@ -262,6 +293,10 @@ def resolve(
     base = preset(name).model_dump()
     if has_data and name == "int4":
         base["weights"]["algorithm"] = _WITH_DATA
+    budget = {"size_budget": size_budget, "bits_per_weight": bits_per_weight}
+    given |= _bits_and_budget(given, bits, budget)
+    if isinstance(given.get("weights"), Mapping) and given["weights"].get("bits") == "auto":
+        base["weights"]["block_size"] = "auto"
     for key in ("weights", "activations", "recovery"):
         if isinstance(given.get(key), Mapping):
             given[key] = base[key] | given[key]
@@ -273,6 +308,19 @@ def resolve(
         return Recipe.model_validate(merged)
     except ValidationError as failure:
         raise RecipeError(f"The recipe is wrong: {_problems(failure)}.") from failure
+
+
+def _bits_and_budget(
+    given: Mapping[str, Any], bits: int | str | None, budget: Mapping[str, int | str | float | None]
+) -> dict[str, Any]:
+    """The fields of a recipe that these options change."""
+    changes: dict[str, Any] = {key: value for key, value in budget.items() if value is not None}
+    weights = given.get("weights", {})
+    if not isinstance(weights, Mapping):
+        return changes  # refused with the rest of the recipe
+    if bits is None and changes:
+        bits = weights.get("bits", "auto")
+    return changes if bits is None else changes | {"weights": {**weights, "bits": bits}}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, overload
 
 import onnx_ir as ir
 
@@ -31,6 +32,7 @@ def make_report(
     before: int,
     after: int,
     latency: Latency | None = None,
+    damage: Mapping[str, float] | None = None,
 ) -> Report:
     """The report of a quantization.
 
@@ -42,8 +44,12 @@ def make_report(
         before: Bytes of the weights before.
         after: Bytes of the weights after.
         latency: Of both models, if it was measured.
+        damage: What was expected of the ops whose bits were chosen: noise beside signal.
     """
     decisions = [_decision(op, plan, store, measured) for op in plan.ops]
+    for decision in decisions:
+        if damage is not None and decision.node in damage:
+            decision.numbers["bits_chosen_at_db"] = _json_number(_sqnr(damage[decision.node]))
     decisions += [
         Decision(k.node, k.op_type, "float", k.reason, _numbers(k.node, measured))
         for k in plan.kept
@@ -93,6 +99,10 @@ def make_report(
     )
 
 
+def _sqnr(damage: float) -> float:
+    return -10 * math.log10(damage) if damage > 0 else math.inf
+
+
 def _latency_numbers(latency: Latency | None) -> dict[str, float | str] | None:
     if latency is None:
         return None
@@ -136,6 +146,10 @@ def _numbers(node: str, measured: Measured) -> dict[str, float | int | str]:
     return {name: number for name, number in found.items() if number is not None}
 
 
+@overload
+def _json_number(found: float) -> float | str: ...
+@overload
+def _json_number(found: None) -> None: ...
 def _json_number(found: float | None) -> float | str | None:
     if found is None or math.isfinite(found):
         return None if found is None else round(found, 2)

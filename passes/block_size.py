@@ -15,7 +15,7 @@ from onnxq.targets import No, WeightOnlySupport
 from onnxq.types import QuantSpec
 
 # Those that every runtime has its fastest kernels for; larger ones save little and cost accuracy.
-_AUTOMATIC = (32, 64, 128)
+AUTOMATIC = (32, 64, 128)
 
 
 def block_size(
@@ -49,7 +49,7 @@ def column_bits(size: int, rows: int, spec: QuantSpec) -> int:
 
 
 def _sizes(support: WeightOnlySupport) -> list[int]:
-    return [size for size in support.block_sizes if size in _AUTOMATIC]
+    return [size for size in support.block_sizes if size in AUTOMATIC]
 
 
 def _refusal(size: int, rows: int, support: WeightOnlySupport) -> No | None:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from onnxq import formats
 from onnxq.errors import TargetError
-from onnxq.passes.block_size import block_size
+from onnxq.passes.choices import BITS, choices
 from onnxq.passes.edit import all_graphs, constant_array
 from onnxq.passes.expose import readable_graphs
 from onnxq.passes.qdq.rules import Operands, describe
@@ -29,7 +29,6 @@ Support: TypeAlias = StaticSupport | DynamicSupport | WeightOnlySupport
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 CANDIDATES = (*_PRODUCTS, "GRU", "LSTM", "RNN")
 
-_BITS = 4  # of weight-only codes, if a recipe does not say
 _SCALE_TYPES: Mapping[ir.DataType, ScaleType] = {
     ir.DataType.FLOAT16: "float16",
     ir.DataType.BFLOAT16: "bfloat16",
@@ -51,6 +50,8 @@ class PlannedOp:
         activation: How the activation is quantized; None for weights only.
         output: The value to be quantized after the op, with its spec; None if there is none. It is
             the op's own output, or that of the activation function fused into it.
+        choices: What `weight` may be instead, for a budget to choose from: itself and others, that
+            of the fewest bytes first.
     """
 
     node: str
@@ -61,6 +62,7 @@ class PlannedOp:
     algorithm: str
     activation: QuantSpec | None = None
     output: ir.Value | None = None
+    choices: tuple[QuantSpec, ...] = ()
 
     @property
     def precision(self) -> str:
@@ -124,6 +126,11 @@ class QuantPlan:
         ]
         ops = tuple(op for op in self.ops if op.node not in reasons)
         return replace(self, ops=ops, kept=(*self.kept, *kept))
+
+    def with_weights(self, specs: Mapping[str, QuantSpec]) -> QuantPlan:
+        """This plan with other specs for the weights of the ops named."""
+        ops = tuple(replace(op, weight=specs.get(op.node, op.weight)) for op in self.ops)
+        return replace(self, ops=ops)
 
     def to_rows(self) -> list[dict[str, str]]:
         """One row per node: what becomes of it, and how or why."""
@@ -301,27 +308,19 @@ def _weight_only(
     reduced = operands.weight.const_value.shape.numpy()[operands.reduced_axis]
     if not support.shared_weights and _readers(operands.weight) > 1:
         return No("other nodes read its weight too, which the target then dequantizes in float")
-    symmetric = weights.symmetric
-    if symmetric is None:
-        symmetric = not (support.zero_points or weights.float_zero_points)
-    bits = weights.bits or _BITS
-    dtype = operands.weight.dtype
-    spec = QuantSpec(
-        f"int{bits}" if symmetric else f"uint{bits}",
-        symmetric=symmetric,
-        float_zero_point=weights.float_zero_points,
-        scale_dtype=_SCALE_TYPES.get(dtype, "float32") if dtype is not None else "float32",
-    )
-    size = block_size(weights.block_size, reduced, spec, support)
-    if isinstance(size, No):
-        return size
+    dtype = operands.weight.dtype or ir.DataType.FLOAT
+    scale_dtype = _SCALE_TYPES.get(dtype, "float32")
+    found = choices(weights, reduced, operands.reduced_axis, scale_dtype, support)
+    if isinstance(found, No):
+        return found
     return PlannedOp(
         node=node.name or "",
         op_type=node.op_type,
         scheme="weight-only",
         operands=operands,
-        weight=replace(spec, granularity=PerBlock(operands.reduced_axis, size)),
+        weight=found[0],
         algorithm=weights.algorithm,
+        choices=tuple(found),
     )
 
 
@@ -335,14 +334,14 @@ def _readers(weight: ir.Value) -> int:
 def _check_weights(recipe: Recipe, target: Target, support: WeightOnlySupport) -> None:
     rules = [rule.weights for rule in recipe.rules if rule.weights is not None]
     for weights in (recipe.weights, *rules):
-        size, bits = weights.block_size, weights.bits or recipe.weights.bits or _BITS
+        size, bits = weights.block_size, weights.bits or recipe.weights.bits or BITS
         if isinstance(size, int) and size not in support.block_sizes:
             sizes = ", ".join(map(str, support.block_sizes))
             raise TargetError(
                 f"Target '{target.name}' has no kernel for block size {size}.",
                 f"Choose one of {sizes}.",
             )
-        if bits not in support.bits:
+        if bits != "auto" and bits not in support.bits:
             raise TargetError(
                 f"Target '{target.name}' has no kernel for weights of {bits} bits.",
                 f"Choose {' or '.join(map(str, support.bits))}.",
@@ -352,7 +351,8 @@ def _check_weights(recipe: Recipe, target: Target, support: WeightOnlySupport) -
                 f"Target '{target.name}' takes 4-bit weights without zero points only.",
                 "Leave out 'symmetric: false'.",
             )
-        if weights.float_zero_points and bits not in support.float_zero_points:
+        widths = support.bits if bits == "auto" else (bits,)
+        if weights.float_zero_points and not {*widths} & {*support.float_zero_points}:
             raise TargetError(
                 f"Target '{target.name}' takes no float zero points of {bits}-bit weights.",
                 "Leave out 'float_zero_points'.",

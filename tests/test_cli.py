@@ -473,3 +473,24 @@ def test_a_disk_that_fills_up_while_writing(folder):
     assert "cannot be written" in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert files(folder) == before
+
+
+def test_bits_for_a_budget(folder, run):
+    graph = "g (float[n, 64] x, float[64, 256] w) => (float[n, 256] y) { y = MatMul(x, w) }"
+    onnxq.save(with_weights(graph), "big.onnx")
+    given = ("quantize", "big.onnx", "--preset", "int4", "--target", "ort-cpu")
+    for options, action in (
+        (("--bits", "auto", "--size-budget", "40kB"), "int8"),
+        (("--bits-per-weight", "4.6"), "int4"),
+        (("--bits", "2"), "int2"),
+    ):
+        code, out, err = run(*given, "-o", "out.onnx", *options)
+        assert (code, err) == (0, "")
+        assert f"out.onnx: 1 {action}" in out
+    assert run(*given, "--plan", "--bits-per-weight", "4.6")[1].count("block") == 1
+    code, _, err = run(*given, "-o", "out.onnx", "--size-budget", "1kB")
+    assert code == 2
+    assert "The file takes at least 0.01 MB; the budget is 0.00 MB." in err
+    code, _, err = run(*given, "-o", "out.onnx", "--bits", "many")
+    assert code == 2
+    assert "weights.bits" in err

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 import onnxq
 from onnxq import observers
+from onnxq.bytesize import in_bytes
 from onnxq.calib import runner
 from onnxq.calib.feeds import open_feeds
-from onnxq.calib.groups import in_bytes, split
+from onnxq.calib.groups import split
 from onnxq.calib.taps import Taps, sizes
 from onnxq.errors import DataError, RecipeError
 
