@@ -1,8 +1,15 @@
 """A budget of bytes, spent where it does most good: the bits and block size of each weight.
 
 The damage of each choice is that of `onnxq.passes.weights._damage`: the noise of the op's output
-beside its signal, or of the weight where no data tells what it is multiplied by. Damages are added
-up over the ops; `onnxq.knapsack` takes the choices of least sum.
+beside its signal, or of the weight where no data tells what it is multiplied by. What the head of a
+model adds is in the outputs as it is; the noise of each of the many ops before it is diluted by
+the signal of the others. On SmolLM2, with 211 products, the KL divergence for one unit of damage
+was measured to be 40 times as large for the head as for the median of the others, and of much the
+same size among those. So damages are added up with the weights
+
+    1 for a head        min(1, 5 / number of ops) for any other
+
+and `onnxq.knapsack` takes the choices of least sum.
 """
 
 from __future__ import annotations
@@ -18,6 +25,7 @@ from onnxq.errors import ModelError, NotFiniteError, RecipeError
 from onnxq.knapsack import choose
 from onnxq.onnxfile import file_bytes
 from onnxq.passes.choices import stored_bytes
+from onnxq.passes.heads import is_head
 from onnxq.passes.lower import LowerOps
 from onnxq.passes.plan import PlannedOp, QuantPlan
 from onnxq.passes.weights._damage import damages
@@ -26,6 +34,7 @@ from onnxq.types import Array, PerBlock, QuantSpec
 
 _METADATA = 8192  # bytes: the recipe as it is written into the model
 _METADATA_OF_OP = 64
+_UNDILUTED = 5  # ops whose noise together would count as much as that of one head
 
 
 @dataclass(frozen=True)
@@ -44,11 +53,20 @@ class _Matrix:
     def choices(self) -> Sequence[QuantSpec]:
         return self.ops[0].choices
 
+    @property
+    def size(self) -> int:
+        return math.prod(self.tensor.shape.numpy())
+
+    def weight(self, plan: QuantPlan) -> float:
+        """What its damage counts."""
+        if any(is_head(plan.graph_nodes[op.node]) for op in self.ops):
+            return 1.0
+        return min(1.0, _UNDILUTED / len(plan.ops))
+
     def bytes(self, spec: QuantSpec) -> int:
         assert isinstance(spec.granularity, PerBlock)
-        shape = self.tensor.shape.numpy()
-        rows = shape[spec.granularity.axis]
-        return stored_bytes(spec, rows, math.prod(shape) // rows)
+        rows = self.tensor.shape.numpy()[spec.granularity.axis]
+        return stored_bytes(spec, rows, self.size // rows)
 
     def damages(self, plan: QuantPlan, moments: Mapping[str, Array]) -> list[float]:
         """Of each choice, for all ops together."""
@@ -96,7 +114,10 @@ def spend(
             found.append(matrix.damages(plan, moments))
             advance()
     options = [
-        [(matrix.bytes(spec), damage) for spec, damage in zip(matrix.choices, each, strict=True)]
+        [
+            (matrix.bytes(spec), damage * matrix.weight(plan))
+            for spec, damage in zip(matrix.choices, each, strict=True)
+        ]
         for matrix, each in zip(matrices, found, strict=True)
     ]
     specs: dict[str, QuantSpec] = {}
@@ -167,7 +188,7 @@ def _least(matrices: Sequence[_Matrix]) -> int:
 
 
 def _room_for_mean(matrices: Sequence[_Matrix], mean: float) -> float:
-    weights = sum(math.prod(matrix.tensor.shape.numpy()) for matrix in matrices)
+    weights = sum(matrix.size for matrix in matrices)
     least = 8 * _least(matrices) / weights
     if least > mean:
         raise RecipeError(

@@ -154,3 +154,14 @@ def test_contradictions(options, message):
 def test_other_presets_have_no_budget():
     with pytest.raises(RecipeError, match="preset int8 has"):
         pipeline.plan(with_weights(GRAPH, 21), preset="int8", target="ort-cpu", bits_per_weight=4)
+
+
+def test_the_head_of_many_ops_gets_more_bits():
+    """All weights are alike, and so is what they are multiplied by, but one makes the output."""
+    weight = np.linalg.qr(np.random.default_rng(0).normal(size=(64, 64)))[0]
+    nodes = "".join(f"[op{i}] h{i + 1} = MatMul(h{i}, w{i})\n" for i in range(12))
+    inputs = "".join(f", float[64, 64] w{i}" for i in range(12))
+    graph = f"g (float[n, 64] h0{inputs}) => (float[n, 64] h12) {{ {nodes} }}"
+    model = with_weights(graph, 21, **{f"w{i}": weight for i in range(12)})
+    found = bits(onnxq.quantize(model, bits_per_weight=5, **GIVEN))
+    assert found == {f"op{i}": 4 for i in range(11)} | {"op11": 8}
