@@ -8,19 +8,21 @@ outputs of the model gain by it.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
 from onnxq.bias import bias_shifts
 from onnxq.calib.feeds import FeedSource
 from onnxq.calib.store import CalibStore
+from onnxq.clipping import choose, unclipped
 from onnxq.equalization import equalize
 from onnxq.fidelity import op_sqnr
 from onnxq.parts import Part
 from onnxq.passes.plan import QuantPlan
 from onnxq.passes.transforms.correct_bias import CorrectBias
-from onnxq.recovery import recover
+from onnxq.recipe import Recovery
+from onnxq.recovery import judge, recover
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Measured:
         corrected: The ops from whose biases a shift was taken.
         parts: Of the outputs, the worst first.
         samples: What the outputs were measured on, in words.
+        clipping: What is clipped and why, in words.
     """
 
     sqnr: Mapping[str, float] = field(default_factory=dict)
@@ -40,6 +43,7 @@ class Measured:
     corrected: Collection[str] = ()
     parts: Sequence[Part] = ()
     samples: str = ""
+    clipping: str = ""
 
 
 def mend(
@@ -58,21 +62,34 @@ def mend(
         The plan and the statistics of the model as it is now, and what was measured.
     """
     recipe, samples = plan.recipe, feeds.some()
+    held_out = feeds.held_out()
+    store = unclipped(store)
     equalized = equalize(model, plan, store, op_sqnr(model, plan, store.params, samples), samples)
     store, sqnr = equalized.store, equalized.sqnr
     plan = plan.again(model)
     plan = plan.leave_float(_too_noisy(plan, sqnr))
     if not plan.ops:
         return plan, store, Measured(sqnr, equalized.alphas)
+    judging = held_out or samples
     shifts = bias_shifts(model, plan, store.params, samples)
-    judged = feeds.held_out() or samples
-    recovered = recover(model, plan, store.params, sqnr, shifts, judged, recipe.recovery)
+    judged = judge(model, plan, store.params, judging, shifts)
+    enough = (recipe.recovery or Recovery()).min_sqnr
+    choice = choose(model, plan, store, judged, samples, judging, enough)
+    if choice.store is not store:
+        own = op_sqnr(model, plan, choice.store.params, samples)
+        if _too_noisy(plan, own):
+            choice = replace(choice, store=store, judged=judged, why="nothing: it would harm an op")
+        else:
+            sqnr = sqnr | own
+    store, judged = choice.store, choice.judged
+    recovered = recover(model, plan, store.params, sqnr, judged, judging, recipe.recovery)
     plan = plan.leave_float(recovered.reasons)
-    CorrectBias(plan, recovered.shifts)(model)
-    corrected = recovered.shifts.keys() & {op.node for op in plan.ops}
-    where = "held out of the calibration data" if feeds.held_out() else "of the calibration data"
-    on = f"{len(judged)} samples {where}"
-    return plan, store, Measured(sqnr, equalized.alphas, corrected, recovered.parts, on)
+    CorrectBias(plan, judged.shifts)(model)
+    corrected = judged.shifts.keys() & {op.node for op in plan.ops}
+    where = "held out of the calibration data" if held_out else "of the calibration data"
+    on = f"{len(judging)} samples {where}"
+    parts = recovered.parts
+    return plan, store, Measured(sqnr, equalized.alphas, corrected, parts, on, choice.why)
 
 
 def _too_noisy(plan: QuantPlan, sqnr: Mapping[str, float]) -> dict[str, str]:

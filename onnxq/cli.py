@@ -180,7 +180,7 @@ def calibrate(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The statistics file to write.")],
     calibration: Annotated[str | None, typer.Option(help=_DATA_HELP)] = None,
-    observer: Annotated[str, typer.Option(help="How ranges are found.")] = "minmax",
+    observer: Annotated[str, typer.Option(help="How ranges are found.")] = "auto",
     provider: Provider = "cpu",
     memory_limit: MemoryLimit = None,
     shard: Annotated[

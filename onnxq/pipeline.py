@@ -242,7 +242,7 @@ def calibrate(
     model: ModelLike,
     calibration: DataLike,
     *,
-    observer: str = "minmax",
+    observer: str = "auto",
     provider: str = "cpu",
     shard: tuple[int, int] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,

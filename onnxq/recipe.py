@@ -74,7 +74,7 @@ class Activations(_Strict):
             quantize whatever comes out.
     """
 
-    observer: str = "minmax"
+    observer: str = "auto"
     min_op_sqnr: float | None = 20.0
 
 

@@ -40,18 +40,59 @@ _INAUDIBLE = 60.0  # dB: beyond it nothing gets better
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What the outputs of the quantized model are like.
+
+    Attributes:
+        parts: The worst first.
+        noise: Inside the model.
+        shifts: What was taken from the biases: all that was found, or nothing if that is better.
+    """
+
+    parts: list[Part]
+    noise: Noise
+    shifts: Mapping[str, Array]
+
+    @property
+    def mean(self) -> float:
+        """Over all parts, in dB: less a matter of chance than the worst alone."""
+        return sum(min(part.sqnr, _INAUDIBLE) for part in self.parts) / len(self.parts)
+
+
+@dataclass(frozen=True)
 class Recovered:
     """What `recover` did.
 
     Attributes:
         reasons: The ops to leave in float, each with its reason.
         parts: Of the outputs with them in float, the worst first.
-        shifts: What to take from the biases: those given, or none if the outputs are better off.
     """
 
     reasons: dict[str, str]
     parts: list[Part]
-    shifts: Mapping[str, Array]
+
+
+def judge(
+    model: ir.Model,
+    plan: QuantPlan,
+    params: ActivationParams,
+    samples: Sequence[Sample],
+    shifts: Mapping[str, Array],
+) -> Judged:
+    """Measure the outputs, with the biases corrected if they are the better for it.
+
+    Args:
+        model: The float model, prepared; not modified.
+        plan: Its static plan.
+        params: Gives the calibrated scale and zero point of a value by its name.
+        samples: To measure on.
+        shifts: What to take from the biases of the ops, if that helps.
+    """
+    plain = Judged(*measure(model, plan, params, samples), {})
+    if not shifts or not plain.parts:
+        return plain
+    corrected = Judged(*measure(model, plan, params, samples, shifts), shifts)
+    return max(plain, corrected, key=lambda judged: judged.mean)
 
 
 def recover(
@@ -59,7 +100,7 @@ def recover(
     plan: QuantPlan,
     params: ActivationParams,
     fidelity: Mapping[str, float],
-    shifts: Mapping[str, Array],
+    judged: Judged,
     samples: Sequence[Sample],
     limits: Recovery | None,
 ) -> Recovered:
@@ -70,20 +111,14 @@ def recover(
         plan: Its static plan.
         params: Gives the calibrated scale and zero point of a value by its name.
         fidelity: The SQNR of every planned op, in dB.
-        shifts: What to take from the biases of the ops, if that helps.
+        judged: The outputs before.
         samples: To measure on.
-        limits: When to stop; None to measure only.
+        limits: When to stop; None to do nothing.
     """
-    parts, noise = measure(model, plan, params, samples)
-    if shifts and parts:
-        corrected, less_noise = measure(model, plan, params, samples, shifts)
-        if _mean(corrected) > _mean(parts):
-            parts, noise = corrected, less_noise
-        else:
-            shifts = {}
+    parts, noise = judged.parts, judged.noise
     reasons: dict[str, str] = {}
     if limits is None or not parts:
-        return Recovered(reasons, parts, shifts)
+        return Recovered(reasons, parts)
     weights = _weight_shares(plan)
     most = min(math.ceil(limits.max_float_ops * len(plan.ops)), len(plan.ops) - 1)
     with progress("Recovering accuracy", _ROUNDS) as advance:
@@ -102,13 +137,13 @@ def recover(
                 10 ** ((worst.sqnr - limits.min_sqnr) / 10),
             )
             left = plan.leave_float(dict.fromkeys([*reasons, *chosen], ""))
-            better, noise = measure(model, left, params, samples, shifts)
+            better, noise = measure(model, left, params, samples, judged.shifts)
             advance()
             if not chosen or better[0].sqnr < worst.sqnr + _GAIN:
                 break
             reasons |= {name: _reason(found[name], worst, better[0], chosen) for name in chosen}
             parts = better
-    return Recovered(reasons, parts, shifts)
+    return Recovered(reasons, parts)
 
 
 def _reason(share: float, worst: Part, better: Part, chosen: Sequence[str]) -> str:
@@ -149,11 +184,6 @@ def _weight_shares(plan: QuantPlan) -> dict[str, float]:
     sizes = {name: 0 if tensor is None else tensor.nbytes for name, tensor in tensors.items()}
     total = sum(sizes.values()) or 1
     return {name: size / total for name, size in sizes.items()}
-
-
-def _mean(parts: Sequence[Part]) -> float:
-    """Over all parts, in dB: less a matter of chance than the worst alone."""
-    return sum(min(part.sqnr, _INAUDIBLE) for part in parts) / len(parts)
 
 
 def measure(

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import onnx_ir as ir
 
@@ -87,7 +87,7 @@ def make_report(
         model=str(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__,
         target=plan.target.name,
         recipe=plan.recipe.model_dump(mode="json"),
-        calibration=None if store is None else store.summary(),
+        calibration=None if store is None else _calibration(store, measured),
         decisions=decisions,
         weight_bytes={"before": before, "after": after},
         output_sqnr_db=_json_number(measured.parts[0].sqnr if measured.parts else None),
@@ -101,6 +101,11 @@ def make_report(
 
 def _sqnr(damage: float) -> float:
     return -10 * math.log10(damage) if damage > 0 else math.inf
+
+
+def _calibration(store: CalibStore, measured: Measured) -> dict[str, Any]:
+    clipping = {"clips": measured.clipping} if measured.clipping else {}
+    return store.summary() | clipping
 
 
 def _latency_numbers(latency: Latency | None) -> dict[str, float | str] | None:

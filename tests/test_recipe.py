@@ -56,7 +56,7 @@ def test_a_recipe_object_only_changes_what_it_sets():
 def test_activations_are_merged_with_those_of_the_preset():
     found = resolve("int8", {"activations": {"min_op_sqnr": None}})
     assert found.activations.min_op_sqnr is None
-    assert found.activations.observer == "minmax"
+    assert found.activations.observer == "auto"
 
 
 def test_patterns_are_case_sensitive():

@@ -49,17 +49,20 @@ def bound(source, sign, magnitude, low, high):
 
 
 @kernel(
-    *(types.void(array(value, 1), _F64, I64, array(I64, 1, written=True)) for value in (_F32, _F64))
+    *(types.void(array(each, 1), each, I64, array(I64, 1, written=True)) for each in (_F32, _F64))
 )
 def count(values, factor, middle, counts):
-    """Add to `counts` how often floor(value * factor) is each of -middle to middle - 1."""
+    """Add to `counts` how often floor(value * factor) is each of -middle to middle - 1.
+
+    `factor` is a power of two by which no value underflows.
+    """
     found = np.zeros((_COPIES, counts.size), np.uint32)
     bins = np.empty(_CHUNK, np.int32)
     since = 0
     for start in range(0, values.size, _CHUNK):
         part = values[start : start + _CHUNK]
         for i in range(part.size):
-            bins[i] = np.int32(np.floor(np.float64(part[i]) * factor)) + np.int32(middle)
+            bins[i] = np.int32(np.floor(part[i] * factor)) + np.int32(middle)
         whole = part.size // _COPIES * _COPIES
         for i in range(0, whole, _COPIES):
             found[0, bins[i]] += np.uint32(1)

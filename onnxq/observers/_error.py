@@ -35,10 +35,20 @@ class Spread:
         weights = np.repeat(counts[used] / _POINTS.size, _POINTS.size)
         return cls(values.ravel(), weights, width)
 
-    def error(self, low: float, high: float, spec: QuantSpec) -> float:
-        """The sum of squared errors of the grid that covers [low, high]."""
+    def error(self, low: float, high: float, spec: QuantSpec, clipped: float = 1.0) -> float:
+        """The sum of squared errors of the grid that covers [low, high].
+
+        Args:
+            low: The lower end.
+            high: The upper end.
+            spec: What to quantize to.
+            clipped: How many times the error of a value beyond the ends counts.
+        """
         difference = nearest(self.values, low, high, spec) - self.values
-        return float(self.weights @ (difference * difference))
+        squares = difference * difference
+        if clipped != 1.0:
+            squares[(self.values < low) | (self.values > high)] *= clipped
+        return float(self.weights @ squares)
 
     def is_coarse(self, low: float, high: float, spec: QuantSpec) -> bool:
         """Whether a bin holds more than one step of that grid: its rounding errors are a guess."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from onnxq.types import Array
 
+_LARGEST_FACTOR = 2.0**127  # that a float32 holds
 _INTEGERS = {2: np.int16, 4: np.int32, 8: np.int64}
 
 
@@ -42,6 +43,9 @@ def counts(tensor: Array, factor: float, middle: int) -> Array:
     from onnxq.kernels import histogram  # noqa: PLC0415
 
     found = np.zeros(2 * middle, np.int64)
-    values = tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
-    histogram.count(values.reshape(-1), factor, middle, found)
+    # A power of two from 1 on scales any float32 exactly; smaller ones lose the smallest values.
+    narrow = tensor.dtype != np.float64 and 1 <= factor <= _LARGEST_FACTOR
+    dtype = np.float32 if narrow else np.float64
+    values = tensor.astype(dtype, copy=False)
+    histogram.count(values.reshape(-1), dtype(factor), middle, found)
     return found

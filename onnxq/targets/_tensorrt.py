@@ -13,6 +13,10 @@ from onnxq.targets.base import (
 from onnxq.types import QuantSpec
 
 _ONLY_WORK = No("it has no weights, and Q/DQ on its inputs only adds work to the engine")
+_JOINED = No(
+    "where an int8 op reads it, TensorRT quantizes its inputs and joins them in int8 by itself; "
+    "Q/DQ on them would change no kernel, and give branches of unlike ranges one scale"
+)
 
 INT8 = StaticSupport(
     ops={
@@ -39,10 +43,12 @@ INT8 = StaticSupport(
             "weight, which it dequantizes for that"
         ),
     },
-    without_weights=dict.fromkeys(
-        ("Add", "AveragePool", "Concat", "GlobalAveragePool", "LayerNormalization", "Softmax"),
-        _ONLY_WORK,
-    ),
+    without_weights={
+        "Concat": _JOINED,
+        **dict.fromkeys(
+            ("Add", "AveragePool", "GlobalAveragePool", "LayerNormalization", "Softmax"), _ONLY_WORK
+        ),
+    },
     activations=QuantSpec("int8", symmetric=True),
 )
 
@@ -66,7 +72,7 @@ FP8 = StaticSupport(
             "TensorRT dequantizes ConvTranspose at run time instead of running it in fp8"
         ),
     },
-    without_weights=INT8.without_weights,
+    without_weights={**INT8.without_weights, "Concat": _ONLY_WORK},
     activations=QuantSpec("fp8e4m3", symmetric=True),
     weights="fp8e4m3",
     opset=19,

@@ -37,6 +37,17 @@ def test_counts_are_those_of_floor(dtype, data):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("exponent", [-149, -140, -20, 0, 9, 40, 127])
+def test_counts_of_float32_are_exact_at_every_scale(exponent):
+    least = np.float32(np.ldexp(1.0, -149))
+    values = np.ldexp(np.array([-1, -0.5, 0, 0.5, 0.75, 1], np.float64), exponent)
+    values = np.r_[values.astype(np.float32), -least, least]
+    factor = np.ldexp(1.0, 4 - exponent)
+    found = counts(values.reshape(1, 1, -1), factor, 32)
+    expected = np.bincount(np.floor(values * factor).astype(int) + 32, minlength=64)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_memory_order_is_kept_without_a_copy():
     values = np.zeros((2, 3, 4, 5), np.float32)
     for axis in range(4):

@@ -247,7 +247,10 @@ def test_an_op_of_another_domain_is_not_taken_for_one_that_is_known():
     ("target", "why"),
     [
         ("ort-cpu", {"sum": "2 to 13 % slower", "joined": "gains no time", "gate": "loses 9 dB"}),
-        ("rtx-sm89", {"sum": "only adds work", "joined": "only adds work", "gate": "no weights"}),
+        (
+            "rtx-sm89",
+            {"sum": "only adds work", "joined": "joins them in int8", "gate": "no weights"},
+        ),
     ],
 )
 def test_ops_without_weights_stay_in_float_for_what_was_measured_on_the_target(target, why):

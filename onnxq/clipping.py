@@ -1,0 +1,101 @@
+"""Whether activations are clipped: judged by the outputs of the model.
+
+A range that clips the rare large values of a tensor rounds the others less: the error of the tensor
+falls, and that of the op which reads it. The outputs may suffer all the same, because rare large
+values are what they are made of. So where the outputs are not good enough, the observer proposes
+ranges that clip, from the same statistics, and one more measurement of the outputs decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+
+from onnxq.bias import bias_shifts
+from onnxq.calib.feeds import Sample
+from onnxq.calib.store import CalibStore
+from onnxq.passes.plan import QuantPlan
+from onnxq.recovery import Judged, measure
+
+_OBSERVER = "auto"  # the one that leaves the choice
+_NEVER, _WHERE_IT_PAYS = 0.0, 0.8  # its shares
+_GAIN = 1.0  # dB: what clipping must be worth, on average over the parts of the outputs
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `choose` found.
+
+    Attributes:
+        store: The same statistics, with the ranges that are chosen.
+        judged: The outputs with them.
+        why: In words.
+    """
+
+    store: CalibStore
+    judged: Judged
+    why: str
+
+
+def unclipped(store: CalibStore) -> CalibStore:
+    """The same statistics, whose ranges cover every value if the observer leaves the choice."""
+    return _with_share(store, _NEVER) if store.observer == _OBSERVER else store
+
+
+def choose(
+    model: ir.Model,
+    plan: QuantPlan,
+    store: CalibStore,
+    judged: Judged,
+    samples: Sequence[Sample],
+    judging: Sequence[Sample],
+    enough: float,
+) -> Choice:
+    """Clip where that pays, if the outputs are better for it on average and at their worst.
+
+    Args:
+        model: The float model, prepared; not modified.
+        plan: Its static plan.
+        store: Its statistics, as `unclipped` leaves them.
+        judged: The outputs without clipping.
+        samples: To measure the shifts of biases on.
+        judging: To measure the outputs on.
+        enough: For the worst part of the outputs, in dB: nothing is clipped where they are that
+            good.
+    """
+    if store.observer != _OBSERVER:
+        return Choice(store, judged, f"as the observer {store.observer} says")
+    if not judged.parts or judged.parts[0].sqnr >= enough:
+        return Choice(store, judged, "nothing: the outputs are good enough without")
+    clipping = _with_share(store, _WHERE_IT_PAYS)
+    if not _differ(plan, store, clipping):
+        return Choice(store, judged, "nothing: no tensor's error would fall by it")
+    shifts = bias_shifts(model, plan, clipping.params, samples) if judged.shifts else {}
+    found = Judged(*measure(model, plan, clipping.params, judging, shifts), shifts)
+    pays = found.mean >= judged.mean + _GAIN and found.parts[0].sqnr >= judged.parts[0].sqnr
+    numbers = (
+        f"{found.mean:.1f} dB on average with clipping, {judged.mean:.1f} dB without; "
+        f"{found.parts[0].sqnr:.1f} and {judged.parts[0].sqnr:.1f} dB at the worst"
+    )
+    if not pays:
+        return Choice(store, judged, f"nothing: the outputs have {numbers}")
+    return Choice(
+        clipping, found, f"where a tensor's error falls by it: the outputs have {numbers}"
+    )
+
+
+def _with_share(store: CalibStore, share: float) -> CalibStore:
+    return replace(store, settings={"share": share})
+
+
+def _differ(plan: QuantPlan, a: CalibStore, b: CalibStore) -> bool:
+    """Whether both sets of statistics give an op of the plan different scales."""
+    return any(
+        a.params(name, op.activation).scale != b.params(name, op.activation).scale
+        for op in plan.ops
+        if op.activation is not None
+        for name in (plan.inputs[op.node], None if op.output is None else op.output.name)
+        if name is not None
+    )
