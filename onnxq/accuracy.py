@@ -68,7 +68,7 @@ def mend(
     store, sqnr = equalized.store, equalized.sqnr
     plan = plan.again(model)
     plan = plan.leave_float(_too_noisy(plan, sqnr))
-    if not plan.ops:
+    if not plan.products:
         return plan, store, Measured(sqnr, equalized.alphas)
     judging = held_out or samples
     shifts = bias_shifts(model, plan, store.params, samples)

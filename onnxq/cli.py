@@ -68,6 +68,10 @@ def quantize(
         float | None,
         typer.Option(help="int4: the same as a mean over the weights, scales included."),
     ] = None,
+    head_bits: Annotated[
+        int | None,
+        typer.Option(help="int4: bits of the last product's weights, such as 8; 4 by default."),
+    ] = None,
     min_sqnr: Annotated[
         float | None,
         typer.Option(help="Enough for the worst part of the outputs, in dB; 20 by default."),
@@ -120,6 +124,7 @@ def quantize(
             bits=_bits(bits),
             size_budget=size_budget,
             bits_per_weight=bits_per_weight,
+            head_bits=head_bits,
             cpu_has_vnni=cpu_has_vnni,
         )
         _print_plan(planned.to_rows(), planned.target.runs_on, as_json=as_json)
@@ -140,6 +145,7 @@ def quantize(
         bits=_bits(bits),
         size_budget=size_budget,
         bits_per_weight=bits_per_weight,
+        head_bits=head_bits,
         recovery=_recovery(
             no_recover=no_recover,
             min_sqnr=min_sqnr,

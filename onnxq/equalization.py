@@ -104,12 +104,13 @@ def _candidates(
     # Between two ops whose kernels hand on integers there is no place to divide at run time.
     integers = {op.output.name for op in plan.ops if op.output is not None}
     readers: dict[str, list[PlannedOp]] = {}
-    for op in plan.ops:
+    for op in plan.products:
         readers.setdefault(plan.inputs[op.node], []).append(op)
     return {
         name: ops
         for name, ops in readers.items()
         if (name not in integers or name in absorbed)
+        and not any(op.tied for op in ops)
         and min(sqnr[op.node] for op in ops) < _GOOD
         and len({op.operands.channel_axis for op in ops}) == 1
         and all(channels(op, plan.graph_nodes[op.node]) == _largest(store, name).size for op in ops)
@@ -149,7 +150,7 @@ def _try(
     clone = model.clone()
     Equalize(plan.again(clone), strengths)(clone)
     absorbed = absorptions(plan)
-    measured = {op.node for op in plan.ops if plan.inputs[op.node] in strengths}
+    measured = {op.node for op in plan.products if plan.inputs[op.node] in strengths}
     for name in strengths:
         measured |= _makers(plan, absorbed.get(name))
     return op_sqnr(clone, plan, store.params, samples, measured)

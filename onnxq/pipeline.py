@@ -86,6 +86,7 @@ def quantize(
     bits: int | str | None = None,
     size_budget: int | str | None = None,
     bits_per_weight: float | None = None,
+    head_bits: int | None = None,
     recovery: Mapping[str, float] | Literal[False] | None = None,
     provider: str = "cpu",
     memory_limit: int | str | None = None,
@@ -110,6 +111,8 @@ def quantize(
             within a budget, each weight its own.
         size_budget: What the file may take, in bytes or as text such as "90MB".
         bits_per_weight: The same as a mean over the weights, scales and zero points included.
+        head_bits: For int4: the bits of the weights of the last product, whose result is an output
+            of the model, and of an embedding that is the same matrix.
         recovery: Changes to the recipe's `recovery`, the limits to what may stay in float for
             accuracy; False for nothing.
         provider: As for `calibrate`; ops are measured on the CPU.
@@ -130,6 +133,7 @@ def quantize(
         bits=bits,
         size_budget=size_budget,
         bits_per_weight=bits_per_weight,
+        head_bits=head_bits,
         has_data=calibration is not None,
     )
     target = _table(target, resolved, cpu_has_vnni)
@@ -204,6 +208,7 @@ def plan(
     bits: int | str | None = None,
     size_budget: int | str | None = None,
     bits_per_weight: float | None = None,
+    head_bits: int | None = None,
     cpu_has_vnni: bool | None = None,
 ) -> QuantPlan:
     """What `quantize` would do to `model`, before any data is read.
@@ -217,6 +222,7 @@ def plan(
         bits: As for `quantize`; "auto" goes by the error of the weights alone.
         size_budget: As for `quantize`.
         bits_per_weight: As for `quantize`.
+        head_bits: As for `quantize`.
         cpu_has_vnni: As for `quantize`.
 
     Raises:
@@ -229,6 +235,7 @@ def plan(
         bits=bits,
         size_budget=size_budget,
         bits_per_weight=bits_per_weight,
+        head_bits=head_bits,
     )
     target = _table(target, resolved, cpu_has_vnni)
     _check_names(resolved)
@@ -334,9 +341,7 @@ def _base_opset(recipe: Recipe, target: Target) -> int:
 
 def _check_names(recipe: Recipe) -> None:
     """Fail on a wrong algorithm or observer before any work is done."""
-    for each in (recipe.weights, *(rule.weights for rule in recipe.rules)):
-        if each is None:
-            continue
+    for each in recipe.all_weights():
         if recipe.preset == "int4":
             weights.needs_data(each.algorithm)
         else:
@@ -359,7 +364,7 @@ def _check_data(
         raise DataError(f"Preset {recipe.preset} needs calibration data.", HOW_TO_GIVE_DATA)
     if recipe.is_static:
         return
-    used = [recipe.weights, *(recipe.merged(rule.weights) for rule in recipe.rules if rule.weights)]
+    used = recipe.all_weights()
     aware = [each.algorithm for each in used if weights.needs_data(each.algorithm)]
     if aware and calibration is None:
         raise DataError(
@@ -383,7 +388,7 @@ def _latency(model: ModelLike, quantized: ir.Model, feeds: FeedSource | None) ->
 
 
 def _require_ops(plan: QuantPlan) -> None:
-    if not plan.ops:
+    if not (plan.products if plan.recipe.is_static else plan.ops):
         raise RecipeError(
             "Nothing in the model can be quantized: " + _main_reasons(plan),
             "Change the recipe, the exclusions or the target.",
@@ -406,7 +411,7 @@ def _fingerprint(model: ModelLike) -> str:
 def _unreached(plan: QuantPlan, store: CalibStore) -> dict[str, str]:
     """The ops of whose activations the statistics hold no value: in branches never taken."""
     reasons = {}
-    for op in plan.ops:
+    for op in plan.products:
         if op.scheme != "static" and not weights.needs_data(op.algorithm):
             continue
         needed = [plan.inputs[op.node], *([op.output.name or ""] if op.output else [])]

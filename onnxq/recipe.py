@@ -26,7 +26,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from onnxq.errors import RecipeError
 
-OpType: TypeAlias = Literal["Conv", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "RNN"]
+OpType: TypeAlias = Literal[
+    "Conv", "ConvTranspose", "Gather", "Gemm", "GRU", "LSTM", "MatMul", "RNN"
+]
 Preset: TypeAlias = Literal["int8", "fp8", "int16-activations", "int8-dynamic", "int4"]
 BlockSize: TypeAlias = Annotated[int, Field(ge=16, multiple_of=16)]
 
@@ -125,10 +127,14 @@ class Recipe(_Strict):
         size_budget: What the file may take, in bytes or as text such as "90MB", for bits "auto".
         bits_per_weight: The same as a mean over the weights that are quantized, scales and zero
             points included.
+        tables: Replaces the fields given of `weights` for tables whose rows are looked up, as
+            embeddings are; a table that is the weight of a product too is stored as that asks.
+        head: Replaces the fields given of `weights` for the last product, whose result is an
+            output of the model.
         activations: How activation ranges are found, for presets that quantize activations.
         recovery: How much may stay in float for accuracy; null for nothing.
         exclude: Shell-style patterns of the names of nodes to leave in float.
-        rules: Exceptions; of several that match, the last one counts.
+        rules: Exceptions, to `tables` and `head` too; of several that match, the last one counts.
     """
 
     preset: Preset
@@ -136,6 +142,8 @@ class Recipe(_Strict):
     weights: Weights = Weights()
     size_budget: int | str | None = None
     bits_per_weight: Annotated[float, Field(gt=0)] | None = None
+    tables: Weights | None = None
+    head: Weights | None = None
     activations: Activations = Activations()
     recovery: Recovery | None = Recovery()
     exclude: tuple[str, ...] = ()
@@ -143,8 +151,7 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _fits_the_preset(self) -> Self:
-        merged = (self.merged(rule.weights) for rule in self.rules if rule.weights)
-        given = [self.weights, *(Weights.model_validate(each.model_dump()) for each in merged)]
+        given = [Weights.model_validate(each.model_dump()) for each in self.all_weights()]
         name = self.preset
         if name != "int4":
             if any(each.block_size for each in given):
@@ -155,7 +162,7 @@ class Recipe(_Strict):
                 raise ValueError(
                     f"preset {name} has symmetric weights: leave out float_zero_points"
                 )
-            if self.weights.symmetric is False:
+            if any(each.symmetric is False for each in given):
                 raise ValueError(f"preset {name} has symmetric weights: leave out symmetric")
         self._check_budget(given)
         if not self.is_static and (
@@ -198,28 +205,38 @@ class Recipe(_Strict):
         rule = self._rule(node)
         return rule.match if rule is not None and rule.keep_float else None
 
-    def weights_of(self, node: str) -> Weights:
-        """How the weights of the node of this name become codes."""
-        rule = self._rule(node)
-        if rule is None or rule.weights is None:
-            return self.weights
-        return self.merged(rule.weights)
+    def weights_of(self, node: str, role: Weights | None = None) -> Weights:
+        """How the weights of the node of this name become codes.
 
-    def merged(self, changes: Weights) -> Weights:
-        """The recipe's weights with those fields replaced that `changes` gives."""
-        return self.weights.model_copy(update=changes.model_dump(exclude_unset=True))
+        Args:
+            node: Its name.
+            role: What differs for nodes that do what it does: `tables`, `head` or None.
+        """
+        rule = self._rule(node)
+        return self.merged(role, None if rule is None else rule.weights)
+
+    def merged(self, *changes: Weights | None) -> Weights:
+        """The recipe's weights with those fields replaced that `changes` give."""
+        given = [each.model_dump(exclude_unset=True) for each in changes if each is not None]
+        return self.weights.model_copy(update={k: v for each in given for k, v in each.items()})
+
+    def all_weights(self) -> list[Weights]:
+        """The recipe's weights, and those of each exception."""
+        rules = (rule.weights for rule in self.rules if rule.weights is not None)
+        changes = (each for each in (self.tables, self.head, *rules) if each is not None)
+        return [self.weights, *map(self.merged, changes)]
 
     def _rule(self, node: str) -> Rule | None:
         return next((r for r in reversed(self.rules) if fnmatchcase(node, r.match)), None)
 
 
-_PRODUCTS: tuple[OpType, ...] = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_STATIC: tuple[OpType, ...] = ("Conv", "ConvTranspose", "Gather", "Gemm", "MatMul")
 _OPS: Mapping[Preset, tuple[OpType, ...]] = {
-    "int8": _PRODUCTS,
-    "fp8": _PRODUCTS,
-    "int16-activations": _PRODUCTS,
-    "int8-dynamic": (*_PRODUCTS, "GRU", "LSTM", "RNN"),
-    "int4": ("Gemm", "MatMul"),
+    "int8": _STATIC,
+    "fp8": _STATIC,
+    "int16-activations": _STATIC,
+    "int8-dynamic": (*_STATIC, "GRU", "LSTM", "RNN"),
+    "int4": ("Gather", "Gemm", "MatMul"),
 }
 _WEIGHTS: Mapping[Preset, Weights] = {
     "fp8": Weights(algorithm="mse"),
@@ -227,8 +244,13 @@ _WEIGHTS: Mapping[Preset, Weights] = {
 }
 _WITH_DATA = "gptq"  # the algorithm of preset int4 if there is calibration data
 
+# Measured on MiniLM: a table in blocks of 64 takes 10 % less and costs 0.0006 of the cosine.
+_TABLES: Mapping[Preset, Weights] = {"int4": Weights(block_size=64)}
+
 PRESETS: Mapping[str, Recipe] = {
-    name: Recipe(preset=name, ops=ops, weights=_WEIGHTS.get(name, Weights()))
+    name: Recipe(
+        preset=name, ops=ops, weights=_WEIGHTS.get(name, Weights()), tables=_TABLES.get(name)
+    )
     for name, ops in _OPS.items()
 }
 
@@ -257,6 +279,7 @@ def resolve(
     bits: int | str | None = None,
     size_budget: int | str | None = None,
     bits_per_weight: float | None = None,
+    head_bits: int | None = None,
     has_data: bool = False,
 ) -> Recipe:
     """One recipe from a preset and what changes it.
@@ -269,6 +292,7 @@ def resolve(
         bits: Replaces those of the recipe's weights.
         size_budget: Replaces that of the recipe, and makes bits "auto" if there are none.
         bits_per_weight: Likewise.
+        head_bits: Of the weights of the last product; None for what the recipe says.
         has_data: Whether there is calibration data for weight algorithms to go by.
 
     Raises:
@@ -290,19 +314,19 @@ def resolve(
         )
     if preset_name is not None and preset_name != name:
         raise RecipeError(f"The preset is '{preset_name}', and the recipe says '{name}'.")
-    base = preset(name).model_dump()
-    if has_data and name == "int4":
-        base["weights"]["algorithm"] = _WITH_DATA
+    base = _fields(preset(name), has_data=has_data)
     budget = {"size_budget": size_budget, "bits_per_weight": bits_per_weight}
     given |= _bits_and_budget(given, bits, budget)
     if isinstance(given.get("weights"), Mapping) and given["weights"].get("bits") == "auto":
         base["weights"]["block_size"] = "auto"
-    for key in ("weights", "activations", "recovery"):
+    for key in ("weights", "tables", "activations", "recovery"):
         if isinstance(given.get(key), Mapping):
-            given[key] = base[key] | given[key]
+            given[key] = (base[key] or {}) | given[key]
     merged = base | given
     if recovery is not None:
         merged["recovery"] = {**(merged["recovery"] or {}), **recovery} if recovery else None
+    if head_bits is not None:
+        merged["head"] = {**(merged["head"] or {}), "bits": head_bits}
     merged["exclude"] = (*merged["exclude"], *exclude)
     try:
         return Recipe.model_validate(merged)
@@ -321,6 +345,16 @@ def _bits_and_budget(
     if bits is None and changes:
         bits = weights.get("bits", "auto")
     return changes if bits is None else changes | {"weights": {**weights, "bits": bits}}
+
+
+def _fields(chosen: Recipe, *, has_data: bool) -> dict[str, Any]:
+    """All fields of a preset, to be changed."""
+    fields = chosen.model_dump()
+    if chosen.tables is not None:
+        fields["tables"] = chosen.tables.model_dump(exclude_unset=True)
+    if has_data and chosen.preset == "int4":
+        fields["weights"]["algorithm"] = _WITH_DATA
+    return fields
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from onnxq.report import Decision, Report
 if TYPE_CHECKING:
     from onnxq.io import ModelLike
 
-_REPLACED = ("MatMulNBits", "MatMulInteger")  # nodes named after the op that they stand for
+# Nodes named after the op that they stand for.
+_REPLACED = ("GatherBlockQuantized", "MatMulNBits", "MatMulInteger")
 METADATA = "onnxq"  # the key of what onnxq writes into a model's and its nodes' metadata
 
 

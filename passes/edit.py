@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -103,7 +103,7 @@ class Editor:
         graph: ir.Graph | None = None,
         domain: str = "",
         num_outputs: int = 1,
-        attributes: dict[str, int | float | str] | None = None,
+        attributes: Mapping[str, int | float | str | Sequence[int]] | None = None,
         dtype: ir.DataType | None = None,
         shape: ir.Shape | None = None,
     ) -> ir.Value:

@@ -13,13 +13,16 @@ from typing import Literal, TypeAlias
 import onnx_ir as ir
 
 from onnxq import formats
-from onnxq.errors import TargetError
+from onnxq.errors import RecipeError, TargetError
 from onnxq.passes.choices import BITS, choices
 from onnxq.passes.edit import all_graphs, constant_array
 from onnxq.passes.expose import readable_graphs
+from onnxq.passes.heads import is_head
 from onnxq.passes.qdq.rules import Operands, describe
+from onnxq.passes.qdq.rules.base import TABLE
+from onnxq.passes.ties import readers, tie
 from onnxq.passes.weights import needs_data
-from onnxq.recipe import Recipe
+from onnxq.recipe import Recipe, Weights
 from onnxq.targets import DynamicSupport, No, StaticSupport, Target, WeightOnlySupport
 from onnxq.types import PerAxis, PerBlock, QuantSpec, ScaleType
 
@@ -27,8 +30,10 @@ Scheme: TypeAlias = Literal["static", "dynamic", "weight-only"]
 Support: TypeAlias = StaticSupport | DynamicSupport | WeightOnlySupport
 
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-CANDIDATES = (*_PRODUCTS, "GRU", "LSTM", "RNN")
+CANDIDATES = (*_PRODUCTS, "Gather", "GRU", "LSTM", "RNN")
 
+_TABLE_FORMAT = "int8"  # of tables beside products in 8 bits, fp8 ones too: it is the truest
+_TABLE_ALGORITHM = "auto"  # if that of products goes by activations: tables multiply none
 _SCALE_TYPES: Mapping[ir.DataType, ScaleType] = {
     ir.DataType.FLOAT16: "float16",
     ir.DataType.BFLOAT16: "bfloat16",
@@ -47,11 +52,12 @@ class PlannedOp:
         operands: Where its activation, weight and bias are.
         weight: How the weight is quantized, by the axes of the initializer.
         algorithm: The weight algorithm.
-        activation: How the activation is quantized; None for weights only.
+        activation: How the activation is quantized; None for weights only, and for tables.
         output: The value to be quantized after the op, with its spec; None if there is none. It is
             the op's own output, or that of the activation function fused into it.
         choices: What `weight` may be instead, for a budget to choose from: itself and others, that
             of the fewest bytes first.
+        tied: Whether a table and products have the same codes; see `onnxq.passes.ties`.
     """
 
     node: str
@@ -63,6 +69,12 @@ class PlannedOp:
     activation: QuantSpec | None = None
     output: ir.Value | None = None
     choices: tuple[QuantSpec, ...] = ()
+    tied: bool = False
+
+    @property
+    def is_table(self) -> bool:
+        """Whether its rows are looked up; otherwise it is multiplied."""
+        return self.operands.kind == TABLE
 
     @property
     def precision(self) -> str:
@@ -100,10 +112,15 @@ class QuantPlan:
     graph_nodes: dict[str, ir.Node]
     inputs: dict[str, str]
 
+    @property
+    def products(self) -> tuple[PlannedOp, ...]:
+        """The ops that multiply an activation."""
+        return tuple(op for op in self.ops if not op.is_table)
+
     def activations(self) -> dict[str, int]:
         """The values to be calibrated, by name, in the order of the graph: their channel axes."""
         values: dict[str, int] = {}
-        for op in self.ops:
+        for op in self.products:
             if op.scheme != "static":
                 continue
             values.setdefault(self.inputs[op.node], op.operands.channel_axis)
@@ -115,17 +132,18 @@ class QuantPlan:
         """The values whose second moments weight algorithms need: their channel axes, by name."""
         return {
             self.inputs[op.node]: op.operands.channel_axis
-            for op in self.ops
+            for op in self.products
             if op.scheme == "weight-only" and needs_data(op.algorithm)
         }
 
     def leave_float(self, reasons: Mapping[str, str]) -> QuantPlan:
         """This plan without the ops named, each kept in float for its reason."""
+        ops, tables = tie([op for op in self.ops if op.node not in reasons])
+        reasons = {**tables, **reasons}
         kept = [
             KeptFloat(o.node, o.op_type, reasons[o.node]) for o in self.ops if o.node in reasons
         ]
-        ops = tuple(op for op in self.ops if op.node not in reasons)
-        return replace(self, ops=ops, kept=(*self.kept, *kept))
+        return replace(self, ops=tuple(ops), kept=(*self.kept, *kept))
 
     def with_weights(self, specs: Mapping[str, QuantSpec]) -> QuantPlan:
         """This plan with other specs for the weights of the ops named."""
@@ -167,9 +185,15 @@ def make_plan(model: ir.Model, recipe: Recipe, target: Target) -> QuantPlan:
         target: What it will run on.
 
     Raises:
+        RecipeError: The recipe has something for the head of the model, which has none.
         TargetError: The target cannot run the preset, or bits, a block size or zero points of the
             recipe.
     """
+    if recipe.head is not None and not any(_is_product_head(node) for node in model.graph):
+        raise RecipeError(
+            "The model has no head: no MatMul or Gemm has a result that is an output.",
+            "Leave out 'head' (--head-bits), or give a rule with the name of a node.",
+        )
     support = _support(recipe, target)
     if isinstance(support, WeightOnlySupport):
         _check_weights(recipe, target, support)
@@ -189,7 +213,11 @@ def make_plan(model: ir.Model, recipe: Recipe, target: Target) -> QuantPlan:
                 nodes[name] = node
                 source = node.inputs[decision.operands.activation]
                 inputs[name] = (source.name if source is not None else None) or ""
-    return QuantPlan(target, recipe, tuple(ops), tuple(kept), nodes, inputs)
+    return QuantPlan(target, recipe, tuple(ops), tuple(kept), nodes, inputs).leave_float({})
+
+
+def _is_product_head(node: ir.Node) -> bool:
+    return node.op_type in ("Gemm", "MatMul") and is_head(node)
 
 
 def _support(recipe: Recipe, target: Target) -> Support:
@@ -234,11 +262,15 @@ def _decide(node: ir.Node, recipe: Recipe, support: Support, *, readable: bool) 
     if isinstance(operands, No):
         return operands
     if isinstance(support, WeightOnlySupport):
-        if not readable and needs_data(recipe.weights_of(name).algorithm):
+        aware = needs_data(_weights(node, operands, recipe).algorithm)
+        if aware and not readable and operands.kind != TABLE:
             return No(
                 "it is in the body of a Scan, where data is not read: choose another algorithm"
             )
         return _weight_only(node, operands, recipe, support)
+    if operands.kind == TABLE:
+        supported = support.ops[TABLE]
+        return supported if isinstance(supported, No) else _table(node, operands, recipe, "static")
     if not readable:
         return No("it is in the body of a Scan, where ranges are not calibrated")
     return _static(node, operands, recipe, support)
@@ -257,7 +289,7 @@ def _static(
         scheme="static",
         operands=operands,
         weight=QuantSpec(support.weights, PerAxis(operands.output_axis)),
-        algorithm=recipe.weights_of(node.name or "").algorithm,
+        algorithm=_weights(node, operands, recipe).algorithm,
         activation=support.activations,
         output=_anchor(node.outputs[0]) if needs_output else None,
     )
@@ -268,6 +300,8 @@ def _dynamic(node: ir.Node, recipe: Recipe, support: DynamicSupport) -> PlannedO
     operands = lowering if isinstance(lowering, No) else describe(node)
     if isinstance(operands, No):
         return operands
+    if operands.kind == TABLE:
+        return _table(node, operands, recipe, "dynamic")
     weight, axis = operands.weight.const_value, operands.reduced_axis
     assert weight is not None and axis is not None
     shape = weight.shape.numpy()
@@ -280,8 +314,20 @@ def _dynamic(node: ir.Node, recipe: Recipe, support: DynamicSupport) -> PlannedO
         scheme="dynamic",
         operands=operands,
         weight=QuantSpec(support.weights, granularity),
-        algorithm=recipe.weights_of(node.name or "").algorithm,
+        algorithm=_weights(node, operands, recipe).algorithm,
         activation=support.activations,
+    )
+
+
+def _table(node: ir.Node, operands: Operands, recipe: Recipe, scheme: Scheme) -> PlannedOp:
+    """A table in 8 bits, with one scale per row."""
+    return PlannedOp(
+        node=node.name or "",
+        op_type=node.op_type,
+        scheme=scheme,
+        operands=operands,
+        weight=QuantSpec(_TABLE_FORMAT, PerAxis(operands.output_axis)),
+        algorithm=_weights(node, operands, recipe).algorithm,
     )
 
 
@@ -302,39 +348,53 @@ def _anchor(output: ir.Value) -> ir.Value:
 def _weight_only(
     node: ir.Node, operands: Operands, recipe: Recipe, support: WeightOnlySupport
 ) -> PlannedOp | No:
-    weights = recipe.weights_of(node.name or "")
+    weights = _weights(node, operands, recipe)
     assert operands.reduced_axis is not None
     assert operands.weight.const_value is not None
     reduced = operands.weight.const_value.shape.numpy()[operands.reduced_axis]
-    if not support.shared_weights and _readers(operands.weight) > 1:
+    is_table = operands.kind == TABLE
+    if is_table:  # what becomes of a row in one block, or read by others, is no matter of fusion
+        support = replace(support, single_blocks=True, shared_weights=True)
+    if not support.shared_weights and _products(operands.weight) > 1:
         return No("other nodes read its weight too, which the target then dequantizes in float")
+    if is_table:  # whose zero points are integers
+        weights = weights.model_copy(update={"float_zero_points": False})
     dtype = operands.weight.dtype or ir.DataType.FLOAT
     scale_dtype = _SCALE_TYPES.get(dtype, "float32")
     found = choices(weights, reduced, operands.reduced_axis, scale_dtype, support)
     if isinstance(found, No):
         return found
+    if is_table:
+        found = [spec for spec in found if reduced * formats.get(spec.format).bits % 8 == 0]
+    if not found:
+        return No(f"its rows of {reduced} codes fill no whole bytes")
     return PlannedOp(
         node=node.name or "",
         op_type=node.op_type,
         scheme="weight-only",
         operands=operands,
         weight=found[0],
-        algorithm=weights.algorithm,
+        algorithm=_TABLE_ALGORITHM
+        if is_table and needs_data(weights.algorithm)
+        else weights.algorithm,
         choices=tuple(found),
     )
 
 
-def _readers(weight: ir.Value) -> int:
-    """How many ops read `weight`, through a Transpose or not."""
-    readers = [node for node, _ in weight.uses()]
-    transposed = sum(len(n.outputs[0].uses()) - 1 for n in readers if n.op_type == "Transpose")
-    return len(readers) + transposed
+def _weights(node: ir.Node, operands: Operands, recipe: Recipe) -> Weights:
+    if operands.kind == TABLE:
+        return recipe.weights_of(node.name or "", recipe.tables)
+    return recipe.weights_of(node.name or "", recipe.head if is_head(node) else None)
+
+
+def _products(weight: ir.Value) -> int:
+    """How many ops read `weight` other than to look rows up."""
+    return sum(node.op_type != "Gather" for node in readers(weight))
 
 
 def _check_weights(recipe: Recipe, target: Target, support: WeightOnlySupport) -> None:
-    rules = [rule.weights for rule in recipe.rules if rule.weights is not None]
-    for weights in (recipe.weights, *rules):
-        size, bits = weights.block_size, weights.bits or recipe.weights.bits or BITS
+    for weights in recipe.all_weights():
+        size, bits = weights.block_size, weights.bits or BITS
         if isinstance(size, int) and size not in support.block_sizes:
             sizes = ", ".join(map(str, support.block_sizes))
             raise TargetError(

@@ -37,12 +37,19 @@ FEEDS = {
     "silero-vad": data.silero,
 }
 # Models that a preset can do nothing for, and what the error says of them first.
+NO_CONV = "Conv is not among the ops of the recipe (Gather, Gemm, MatMul)"
 WHY_NOT = {
-    ("ppocr-rec", "int4"): "Conv is not among the ops of the recipe (Gemm, MatMul); its 120 rows",
-    ("ppocr-cls", "int4"): "Conv is not among the ops of the recipe (Gemm, MatMul); its 200 rows",
-    ("ppocr-det", "int4"): "Conv is not among the ops of the recipe (Gemm, MatMul)",
-    ("yolov8n", "int4"): "Conv is not among the ops of the recipe (Gemm, MatMul)",
-    ("silero-vad", "int4"): "Conv is not among the ops of the recipe (Gemm, MatMul)",
+    (
+        "ppocr-rec",
+        "int4",
+    ): f"{NO_CONV}; its 120 rows",
+    (
+        "ppocr-cls",
+        "int4",
+    ): f"{NO_CONV}; its 200 rows",
+    ("ppocr-det", "int4"): NO_CONV,
+    ("yolov8n", "int4"): NO_CONV,
+    ("silero-vad", "int4"): NO_CONV,
 }
 
 

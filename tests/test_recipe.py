@@ -38,7 +38,7 @@ def test_a_file(tmp_path, suffix):
     path.write_text(TEXT if suffix == "yaml" else json.dumps(yaml.safe_load(TEXT)))
     found = resolve(recipe=path)
     assert found == resolve("int4", yaml.safe_load(TEXT)) == resolve(recipe=str(path))
-    assert found.ops == ("Gemm", "MatMul")
+    assert found.ops == ("Gather", "Gemm", "MatMul")
     assert found.weights.block_size == 64
     assert found.weights.algorithm == "auto"
     assert found.weights_of("a/mlp/down_proj/b").block_size == 16
@@ -96,8 +96,11 @@ def test_patterns_are_case_sensitive():
         ({"preset": "int4", "activations": {"min_op_sqnr": 3}}, "int4 calibrates no activations"),
         ({"preset": "int8-dynamic", "recovery": None}, "int8-dynamic calibrates no activations"),
         ({"preset": "int8-dynamic", "weights": {"bits": 8}}, "leave out bits"),
-        ({"preset": "int4", "ops": ["Conv"]}, "int4 quantizes Gemm, MatMul only"),
-        ({"preset": "int8", "ops": ["LSTM"]}, "int8 quantizes Conv, ConvTranspose, Gemm, MatMul"),
+        ({"preset": "int4", "ops": ["Conv"]}, "int4 quantizes Gather, Gemm, MatMul only"),
+        (
+            {"preset": "int8", "ops": ["LSTM"]},
+            "int8 quantizes Conv, ConvTranspose, Gather, Gemm, MatMul",
+        ),
         ({"preset": "int8", "ops": ["Softmax"]}, "ops.0"),
         ({"preset": "int8", "weights": {"block_size": 32}}, "leave out block_size"),
         ({"preset": "int8", "weights": {"symmetric": False}}, "leave out symmetric"),

@@ -38,6 +38,7 @@ INT8 = StaticSupport(
         ),
         "gemm": Yes(),
         "matmul": Yes(),
+        "table": Yes(),
         "fused-qkv": No(
             "its product is cut into query, key and value, and TensorRT moves the cuts into the "
             "weight, which it dequantizes for that"
@@ -96,6 +97,7 @@ _NO_DYNAMIC = No(
 
 INT4 = WeightOnlySupport(
     lowering="block-dequantize",
+    table_lowering="block-dequantize",
     bits=(4,),
     zero_points=False,
     float_zero_points=(),

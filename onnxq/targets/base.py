@@ -27,6 +27,7 @@ OP_KINDS = (
     "conv-transpose",
     "gemm",
     "matmul",
+    "table",  # a Gather of rows of a constant matrix
     "fused-qkv",  # a Gemm or MatMul whose product is cut into parts that attention reads
 )
 
@@ -72,6 +73,8 @@ class StaticSupport:
             another there; see `onnxq.cpu`.
         opset: The lowest opset with such QuantizeLinear and DequantizeLinear.
         quantize_outputs: Whether a Conv runs in low precision only if its output is quantized too.
+        gathers_codes: Whether rows of a table are gathered before they are dequantized, in ops of
+            the graph; otherwise the target makes that of a DequantizeLinear of the whole table.
         int32_bias: Whether biases are int32 of scale (input scale * weight scale); float otherwise.
         warning: What the user should know before relying on it; empty if nothing.
         without_weights: Why an op type without weights is left in float, where that was measured.
@@ -83,6 +86,7 @@ class StaticSupport:
     weights_without_vnni: str | None = None
     opset: int = 13  # the first with per-channel scales
     quantize_outputs: bool = False
+    gathers_codes: bool = False
     int32_bias: bool = False
     warning: str = ""
     without_weights: Mapping[str, No] = field(default_factory=dict)
@@ -111,6 +115,7 @@ class WeightOnlySupport:
 
     Attributes:
         lowering: The name in `onnxq.passes.lower` of the form that the target runs.
+        table_lowering: The same for tables whose rows are gathered.
         bits: The widths of codes that run fused.
         zero_points: Whether codes may have a zero point other than the middle of their range.
         float_zero_points: The widths of codes whose zero points may lie between codes.
@@ -119,10 +124,11 @@ class WeightOnlySupport:
             is a power of two.
         ragged_blocks: Whether the last block of a column may be shorter than the others.
         single_blocks: Whether a column of one block only runs fused too.
-        shared_weights: Whether a weight that several ops read stays fused in each of them.
+        shared_weights: Whether a weight that several products read stays fused in each of them.
     """
 
     lowering: str
+    table_lowering: str
     bits: tuple[int, ...]
     zero_points: bool
     float_zero_points: tuple[int, ...]

@@ -73,16 +73,19 @@ TARGET = Target(
             "conv-transpose": No("ONNX Runtime has no integer ConvTranspose kernel for the CPU"),
             "gemm": Yes(),
             "matmul": Yes(),
+            "table": Yes(),
             "fused-qkv": Yes(),
         },
         activations=QuantSpec("uint8", symmetric=False),
         weights_without_vnni="int7",
         quantize_outputs=True,
+        gathers_codes=True,
         int32_bias=True,
         without_weights=_WITHOUT_WEIGHTS,
     ),
     int4=WeightOnlySupport(
         lowering="matmul-nbits",
+        table_lowering="gather-block-quantized",
         bits=(2, 4, 8),
         zero_points=True,
         float_zero_points=(2, 4),
@@ -101,6 +104,7 @@ TARGET = Target(
         activations=QuantSpec("uint16", symmetric=False),
         opset=21,
         quantize_outputs=True,
+        gathers_codes=True,
         warning="ONNX Runtime has no kernels of 16-bit activations for the CPU and computes these "
         "ops in float: there the model is no faster than the float one. It shows what such "
         "activations cost in accuracy, and is for execution providers that have such kernels, "
@@ -110,6 +114,7 @@ TARGET = Target(
         lowerings={
             "Conv": _NO_CONV,
             "ConvTranspose": No("ONNX Runtime has no integer ConvTranspose kernel for the CPU"),
+            "Gather": "gather-dequantize",
             "Gemm": "dynamic-quantize",
             "GRU": No(_NO_RECURRENCE.format("GRU")),
             "LSTM": "dynamic-lstm",

@@ -14,6 +14,7 @@ TARGET = Target(
     ),
     int4=WeightOnlySupport(
         lowering="matmul-nbits",
+        table_lowering="gather-block-quantized",
         bits=(4, 8),
         zero_points=True,
         float_zero_points=(),

@@ -44,7 +44,8 @@ class LowerOps(GraphPass):
         """See `GraphPass.edit`."""
         ops = [op for op in self._plan.ops if op.scheme != "static"]
         editor = Editor(model)
-        forms = {name: _load(name)(editor) for name in {self._form(op) for op in ops}}
+        stored: dict[LazyWeight, list[ir.Value]] = {}
+        forms = {name: _load(name)(editor, stored) for name in {self._form(op) for op in ops}}
         shared: dict[object, list[PlannedOp]] = {}
         for op in ops:
             shared.setdefault((op.operands.weight, op.weight, op.algorithm), []).append(op)
@@ -68,7 +69,8 @@ class LowerOps(GraphPass):
 
     def _form(self, op: PlannedOp) -> str:
         if op.scheme == "weight-only":
-            return self._plan.target.weight_only().lowering
+            support = self._plan.target.weight_only()
+            return support.table_lowering if op.is_table else support.lowering
         form = self._plan.target.dynamic().lowerings[op.op_type]
         assert isinstance(form, str)
         return form

@@ -15,15 +15,19 @@ from onnxq.passes.weights._lazy import LazyWeight
 class Lowering(ABC):
     """Writes ops of one model in one form.
 
+    Args:
+        editor: Of the model.
+        stored: The initializers that hold each weight, shared with the other forms of the model.
+
     Attributes:
         opset: The lowest version of the default operator set that has what it writes.
     """
 
     opset: ClassVar[int]
 
-    def __init__(self, editor: Editor) -> None:
+    def __init__(self, editor: Editor, stored: dict[LazyWeight, list[ir.Value]]) -> None:
         self.editor = editor
-        self._stored: dict[LazyWeight, list[ir.Value]] = {}
+        self._stored = stored
 
     @abstractmethod
     def lower(self, node: ir.Node, op: PlannedOp, lazy: LazyWeight) -> None:

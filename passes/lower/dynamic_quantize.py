@@ -28,8 +28,8 @@ class DynamicQuantize(Lowering):
 
     opset = 13
 
-    def __init__(self, editor: Editor) -> None:
-        super().__init__(editor)
+    def __init__(self, editor: Editor, stored: dict[LazyWeight, list[ir.Value]]) -> None:
+        super().__init__(editor, stored)
         self._quantized: dict[tuple[ir.Graph, ir.Value], Sequence[ir.Value]] = {}
 
     def lower(self, node: ir.Node, op: PlannedOp, lazy: LazyWeight) -> None:
@@ -37,6 +37,8 @@ class DynamicQuantize(Lowering):
         dtype = op.operands.weight.dtype or _FLOAT
         codes, scale, zero_point = self._activation(node, op)
         weight, weight_scale = self.constants(op, lazy)
+        if op.tied:  # codes are the rows of a table
+            weight = self._before(node, "Transpose", [weight], weight.dtype or ir.DataType.INT8)
         sums = self._before(node, "MatMulInteger", [codes, weight, zero_point], ir.DataType.INT32)
         product = self._cast(node, sums, _FLOAT)
         unit = self._before(node, "Mul", [scale, weight_scale], _FLOAT)
@@ -92,13 +94,13 @@ class DynamicQuantize(Lowering):
 
     def parts(self, op: PlannedOp, lazy: LazyWeight) -> dict[str, ir.LazyTensor]:
         """See `Lowering.parts`."""
-        rows_are_outputs = op.operands.output_axis == 0
+        transposed = op.operands.output_axis == 0 and not op.tied
         shape = lazy.source.shape.numpy()
         return {
             "codes": lazy.part(
-                lambda q: q.codes.T if rows_are_outputs else q.codes,
+                lambda q: q.codes.T if transposed else q.codes,
                 formats.get(op.weight.format).dtype,
-                shape[::-1] if rows_are_outputs else shape,
+                shape[::-1] if transposed else shape,
             ),
             "scale": lazy.part(lambda q: q.params.scale, _FLOAT, (shape[op.operands.output_axis],)),
         }

@@ -3,7 +3,7 @@
     Y[.., N] = A[.., K] x dequantize(B)^T + bias
 
 B is uint8 [N, ceil(K / block_size), block_size * bits / 8], low bits first; scales
-[N * ceil(K / block_size)] in A's type; zero points in A's type likewise, or packed as one row of
+[N, ceil(K / block_size)] in A's type; zero points in A's type likewise, or packed as one row of
 ceil(ceil(K / block_size) * bits / 8) bytes per output, absent if they are 2^(bits-1).
 (https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md)
 """
@@ -67,46 +67,59 @@ class MatMulNBits(Lowering):
 
     def parts(self, op: PlannedOp, lazy: LazyWeight) -> dict[str, ir.LazyTensor]:
         """See `Lowering.parts`."""
-        assert isinstance(op.weight.granularity, PerBlock)
-        rows_are_outputs = op.operands.output_axis == 0
-        outputs, reduced = _matrix(op, lazy)
-        size = op.weight.granularity.size
-        blocks = -(-reduced // size)
-        number_format = formats.get(op.weight.format)
-        bits = number_format.bits
-        # Codes of signed formats are stored with the middle of the unsigned range added.
-        middle = 1 << (bits - 1)
-        packed = (outputs, blocks, size * bits // 8)
-        zero_bytes = -(-blocks * bits // 8)
-        dtype = op.operands.weight.dtype or ir.DataType.FLOAT
+        return packed_parts(op, lazy)
 
-        def pack(array: Array, row_bytes: int, padding: int) -> Array:
-            codes = array.view(np.uint8)
-            shift = middle - number_format.middle
-            return pack_rows(codes, rows_are_outputs, bits, shift, padding, row_bytes)
 
-        def by_output(array: Array) -> Array:
-            return (array if rows_are_outputs else array.T).reshape(-1)
+def packed_parts(
+    op: PlannedOp, lazy: LazyWeight, *, as_matrix: bool = False
+) -> dict[str, ir.LazyTensor]:
+    """The tensors of a weight whose rows of codes are packed.
 
-        parts = {
-            "codes": lazy.part(
-                lambda q: pack(q.codes, blocks * packed[2], middle).reshape(packed),
-                ir.DataType.UINT8,
-                packed,
-            ),
-            "scales": lazy.part(lambda q: by_output(q.params.scale), dtype, (outputs * blocks,)),
-        }
-        if op.weight.float_zero_point:
-            parts["zero_points"] = lazy.part(
-                lambda q: by_output(q.params.zero_point), dtype, (outputs * blocks,)
-            )
-        elif not op.weight.symmetric:
-            parts["zero_points"] = lazy.part(
-                lambda q: pack(q.params.zero_point, zero_bytes, 0).reshape(-1),
-                ir.DataType.UINT8,
-                (outputs * zero_bytes,),
-            )
-        return parts
+    Args:
+        op: As planned.
+        lazy: Its weight.
+        as_matrix: Whether codes are [N, ceil(K * bits / 8)] and not padded.
+    """
+    assert isinstance(op.weight.granularity, PerBlock)
+    rows_are_outputs = op.operands.output_axis == 0
+    outputs, reduced = _matrix(op, lazy)
+    size = op.weight.granularity.size
+    blocks = -(-reduced // size)
+    number_format = formats.get(op.weight.format)
+    bits = number_format.bits
+    # Codes of signed formats are stored with the middle of the unsigned range added.
+    middle = 1 << (bits - 1)
+    block_bytes = size * bits // 8
+    row_bytes = -(-reduced * bits // 8) if as_matrix else blocks * block_bytes
+    packed = (outputs, row_bytes) if as_matrix else (outputs, blocks, block_bytes)
+    zero_bytes = -(-blocks * bits // 8)
+    dtype = op.operands.weight.dtype or ir.DataType.FLOAT
+
+    def pack(array: Array, row_bytes: int, padding: int) -> Array:
+        codes = array.view(np.uint8)
+        shift = middle - number_format.middle
+        return pack_rows(codes, rows_are_outputs, bits, shift, padding, row_bytes)
+
+    def by_output(array: Array) -> Array:
+        return array if rows_are_outputs else np.ascontiguousarray(array.T)
+
+    parts = {
+        "codes": lazy.part(
+            lambda q: pack(q.codes, row_bytes, middle).reshape(packed), ir.DataType.UINT8, packed
+        ),
+        "scales": lazy.part(lambda q: by_output(q.params.scale), dtype, (outputs, blocks)),
+    }
+    if op.weight.float_zero_point:
+        parts["zero_points"] = lazy.part(
+            lambda q: by_output(q.params.zero_point), dtype, (outputs, blocks)
+        )
+    elif not op.weight.symmetric:
+        parts["zero_points"] = lazy.part(
+            lambda q: pack(q.params.zero_point, zero_bytes, 0),
+            ir.DataType.UINT8,
+            (outputs, zero_bytes),
+        )
+    return parts
 
 
 def _matrix(op: PlannedOp, lazy: LazyWeight) -> tuple[int, int]:

@@ -4,6 +4,7 @@
     quantized weight -------------> DequantizeLinear -> op
     int32 bias -------------------> DequantizeLinear -> op       (targets that ask for it)
     op [-> Relu] -> QuantizeLinear -> DequantizeLinear -> ...    (targets that ask for it)
+    quantized table ------------> DequantizeLinear -> Gather     (or see `onnxq.passes.gather_rows`)
 
 A value is quantized once for each spec; a weight is stored once for each spec, and each op gets a
 DequantizeLinear of its own, which is what fusions look for.
@@ -19,6 +20,7 @@ import onnx_ir as ir
 from onnxq import formats
 from onnxq.passes.base import GraphPass
 from onnxq.passes.edit import Editor, constant_array, graph_of, rewire
+from onnxq.passes.gather_rows import gather_rows
 from onnxq.passes.plan import PlannedOp, QuantPlan
 from onnxq.passes.qdq.store import IntegerBias, Stored, store
 from onnxq.types import QParams, QuantSpec
@@ -43,7 +45,7 @@ class InsertQdq(GraphPass):
         """See `GraphPass.edit`."""
         insertion = _Insertion(model, self._plan, self._params)
         ops = [op for op in self._plan.ops if op.scheme == "static"]
-        for op in ops:
+        for op in sorted(ops, key=lambda op: op.is_table):  # tables read what heads have stored
             insertion.quantize(op)
         return len(ops)
 
@@ -53,15 +55,19 @@ class _Insertion:
         self._editor = Editor(model)
         self._plan = plan
         self._params = params
+        self._support = plan.target.static(plan.recipe.preset)
         self._activations: dict[tuple[ir.Value, QuantSpec], ir.Value] = {}
         self._originals: dict[ir.Value, ir.Value] = {}
         self._stored: dict[object, Stored] = {}
+        self._tied: dict[tuple[ir.Graph, ir.Value], Stored] = {}
 
     def quantize(self, op: PlannedOp) -> None:
         node = self._plan.graph_nodes[op.node]
         operands = op.operands
-        assert op.activation is not None
         weight_dtype = operands.weight.dtype or ir.DataType.FLOAT
+        if op.activation is None:
+            self._table(op, node, weight_dtype)
+            return
         source = node.inputs[operands.activation]
         assert source is not None
         dequantized = self._activation(source, op.activation, weight_dtype)
@@ -119,8 +125,7 @@ class _Insertion:
     def _integer_bias(self, op: PlannedOp, node: ir.Node) -> IntegerBias | None:
         """The bias and the input's scale, if the bias is to be stored as integers."""
         index = op.operands.bias_index
-        support = self._plan.target.static(self._plan.recipe.preset)
-        if not support.int32_bias or index is None or len(node.inputs) <= index:
+        if not self._support.int32_bias or index is None or len(node.inputs) <= index:
             return None
         value = node.inputs[index]
         addend = constant_array(value)
@@ -139,16 +144,41 @@ class _Insertion:
         added = None if bias is None else (bias.name, bias.input_scale)
         # ONNX Runtime fuses only weights of the graph that the op is in.
         graph = graph_of(node)
-        key = (graph, operands.weight, op.weight, op.algorithm, operands.transposed, added)
+        transposed = operands.transposed and not op.tied
+        key = (graph, operands.weight, op.weight, op.algorithm, transposed, added)
         if key not in self._stored:
-            self._stored[key] = store(self._editor, graph, op, dtype, bias)
+            self._stored[key] = store(self._editor, graph, op, dtype, bias, transposed=transposed)
         stored = self._stored[key]
-        axis = 1 - operands.output_axis if operands.transposed else operands.output_axis
+        if op.tied:
+            self._tied[graph, operands.weight] = stored
+        axis = 1 - operands.output_axis if transposed else operands.output_axis
         weight = self._dequantize(node, "weight", stored.codes, stored.scale, axis, dtype)
+        if operands.transposed and not transposed:
+            weight = self._editor.node(
+                "Transpose",
+                [weight],
+                name=f"{node.name}_weight_Transpose",
+                before=node,
+                attributes={"perm": (1, 0)},  # without which ONNX Runtime does not compute it early
+                dtype=dtype,
+            )
         node.replace_input_with(operands.weight_index, weight)
         if stored.bias is not None and operands.bias_index is not None:
             value = self._dequantize(node, "bias", stored.bias, stored.bias_scale, 0, dtype)
             node.replace_input_with(operands.bias_index, value)
+
+    def _table(self, op: PlannedOp, node: ir.Node, dtype: ir.DataType) -> None:
+        """Let `node` gather rows of codes."""
+        graph, table = graph_of(node), op.operands.weight
+        stored = self._tied.get((graph, table)) or self._stored.get((graph, table, op.weight))
+        if stored is None:
+            stored = store(self._editor, graph, op, dtype, None, transposed=False)
+            self._stored[graph, table, op.weight] = stored
+        if self._support.gathers_codes:
+            gather_rows(self._editor, node, stored.codes, stored.scale)
+        else:
+            whole = self._dequantize(node, "table", stored.codes, stored.scale, 0, dtype)
+            node.replace_input_with(op.operands.weight_index, whole)
 
     def _dequantize(
         self,

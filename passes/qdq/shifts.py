@@ -34,7 +34,7 @@ def add_shifts(model: ir.Model, plan: QuantPlan, params: ActivationParams) -> di
     twins, exposer = Twins(editor, plan), Exposer(editor)
     outputs: list[ir.Value] = []
     shifts: dict[str, Shift] = {}
-    for op in plan.ops:
+    for op in plan.products:
         if not can_correct(plan, op):
             continue
         node = plan.graph_nodes[op.node]

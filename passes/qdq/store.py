@@ -53,7 +53,13 @@ class IntegerBias:
 
 
 def store(
-    editor: Editor, graph: ir.Graph, op: PlannedOp, dtype: ir.DataType, bias: IntegerBias | None
+    editor: Editor,
+    graph: ir.Graph,
+    op: PlannedOp,
+    dtype: ir.DataType,
+    bias: IntegerBias | None,
+    *,
+    transposed: bool,
 ) -> Stored:
     """Create the constants of `op`, computed when they are written.
 
@@ -63,8 +69,9 @@ def store(
         op: A planned static op; its weight has one scale per output channel.
         dtype: The float type that the op computes in.
         bias: None to leave the bias in float.
+        transposed: Whether the codes of a matrix are stored transposed.
     """
-    value, transposed = op.operands.weight, op.operands.transposed
+    value = op.operands.weight
     assert value.const_value is not None
     assert isinstance(op.weight.granularity, PerAxis)
     axis = op.weight.granularity.axis

@@ -43,7 +43,7 @@ class Equalize(GraphPass):
         absorbed = absorptions(self._plan)
         divided: dict[ir.Value, ir.Value] = {}
         weights: dict[tuple[ir.Value, str], ir.Value] = {}
-        for op in self._plan.ops:
+        for op in self._plan.products:
             name = self._plan.inputs[op.node]
             if name not in self._strengths:
                 continue
@@ -66,7 +66,7 @@ class Equalize(GraphPass):
 def absorptions(plan: QuantPlan) -> dict[str, Absorption]:
     """The activations read by planned ops alone that can be divided in what computes them."""
     readers: dict[ir.Value, list[PlannedOp]] = {}
-    for op in plan.ops:
+    for op in plan.products:
         value = plan.graph_nodes[op.node].inputs[op.operands.activation]
         assert value is not None
         readers.setdefault(value, []).append(op)

@@ -1,4 +1,4 @@
-"""MiniLM in 4 bits: embeddings stay where they are, and an engine runs fused int4 products."""
+"""MiniLM in 4 bits: its outputs stay where they are, and an engine runs fused int4 products."""
 
 import data
 import models
@@ -32,6 +32,10 @@ def test_cosine_to_float(cosine):
     assert cosine("ort-cpu") >= 0.965
 
 
+def test_the_table_of_words_costs_little(cosine):
+    assert cosine("ort-cpu") >= cosine("ort-cpu", ops=["MatMul"]) - 0.003
+
+
 def test_zero_points_are_worth_it(cosine):
     symmetric = cosine("ort-cpu", weights={"symmetric": True})
     assert 0.95 <= symmetric < cosine("ort-cpu")
@@ -39,11 +43,16 @@ def test_zero_points_are_worth_it(cosine):
 
 def test_both_forms_hold_the_same_numbers(cosine):
     symmetric = cosine("ort-cpu", weights={"symmetric": True})
-    assert cosine("rtx-sm89") == pytest.approx(symmetric, abs=1e-4)
+    assert cosine("rtx-sm89") == pytest.approx(symmetric, abs=3e-4)
 
 
 def test_the_engine_runs_in_int4(model, tmp_path):
     result = onnxq.quantize(model, preset="int4", target="rtx-sm89")
     built = onnxq.build(result.model, tmp_path / "e", target="rtx-sm89", shapes=SHAPES)
     summary = built.attestation.summary()
-    assert summary["proven"] == summary["planned"] == result.report.counts()["int4"] == 36
+    assert summary["proven"] == summary["planned"] == 36
+    assert (
+        result.report.counts()["int4"] == 36 + 1
+    )  # and the table of words, which multiplies nothing
+    # The table is no more than codes and scales in the engine.
+    assert built.engine.stat().st_size < 0.25 * model.stat().st_size

@@ -14,8 +14,8 @@ def test_perplexity(tmp_path):
     recipe = {"weights": {"symmetric": True}}
     result = onnxq.quantize(model, preset="int4", target="ort-cpu", recipe=recipe)
     result.save(quantized)
-    assert result.report.counts()["int4"] == 30 * 7 + 1
-    assert quantized.stat().st_size < 0.4 * model.stat().st_size
+    assert result.report.counts()["int4"] == 30 * 7 + 2  # the head and the embedding are one matrix
+    assert quantized.stat().st_size < 90e6
     (found,) = distances(model, [quantized], windows)
     print(found)
     assert found.ratio < 1.6

@@ -39,7 +39,7 @@ def test_embeddings_int4():
 
 def test_llm_int4():
     lines = run("llm_int4.py", "--tokens", "512")
-    assert [line.split(",")[0].split()[0] for line in lines] == ["float", "symmetric", "zero"]
+    assert [line.split(",")[0].split()[0] for line in lines] == ["float", "no", "16"]
 
 
 @pytest.mark.parametrize("name", models.names())

@@ -138,5 +138,5 @@ def test_the_printed_table():
     assert rows["ort-cuda"]["int8"].startswith("no")
     assert "matmul" in rows["rtx-sm89"]["fp8"]
     assert rows["rtx-sm86"]["fp8"] == "no"
-    assert rows["ort-cpu"]["int8-dynamic"] == "Gemm, LSTM, MatMul"
+    assert rows["ort-cpu"]["int8-dynamic"] == "Gather, Gemm, LSTM, MatMul"
     assert rows["rtx-sm89"]["int8-dynamic"].startswith("no: TensorRT does not import")

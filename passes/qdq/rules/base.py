@@ -10,6 +10,8 @@ import onnx_ir as ir
 from onnxq.passes.edit import constant
 from onnxq.targets import No
 
+TABLE = "table"  # the kind of a Gather of rows of a constant matrix
+
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 # What a projection passes on its way to attention: cuts into parts, moves, scales, rotations.
@@ -28,7 +30,7 @@ class Operands:
 
     Attributes:
         kind: One of `onnxq.targets.base.OP_KINDS`, or "lstm".
-        activation: The index of the input that is an activation.
+        activation: The index of the input that is an activation; of a table, the indices.
         weight_index: The index of the input that is the weight.
         weight: The initializer that holds the weight.
         transposed: Whether the op reads `weight` through a Transpose node.

@@ -19,7 +19,14 @@ def stored(graph=GEMM, bias=None, **weights):
     model = with_weights(graph, **weights)
     plan = make_plan(model, resolve("int8"), targets.get("ort-cpu"))
     (op,) = plan.ops
-    values = store(Editor(model), model.graph, op, op.operands.weight.dtype, bias)
+    values = store(
+        Editor(model),
+        model.graph,
+        op,
+        op.operands.weight.dtype,
+        bias,
+        transposed=op.operands.transposed,
+    )
     return [v and v.const_value.numpy() for v in
             (values.codes, values.scale, values.bias, values.bias_scale)]  # fmt: skip
 

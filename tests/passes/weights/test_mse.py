@@ -66,7 +66,10 @@ def test_symmetric_embeddings_gain(tmp_path):
     model = models.path("minilm")
     reference = embeddings(model, sentences)
     result = onnxq.quantize(
-        model, preset="int4", target="rtx-sm89", recipe={"weights": {"algorithm": "mse"}}
+        model,
+        preset="int4",
+        target="rtx-sm89",
+        recipe={"ops": ["MatMul"], "weights": {"algorithm": "mse"}},
     )
     result.save(tmp_path / "m.onnx")
     found = embeddings(tmp_path / "m.onnx", sentences)
