@@ -22,6 +22,7 @@ MODELS = {
     "silero-vad": (judges.silero, data.silero, 0.01),
     "minilm": (judges.minilm, data.minilm, 0.01),
 }
+MOSTLY_WEIGHTS = ("minilm",)  # half of which are a table of words
 
 
 @cache
@@ -61,6 +62,8 @@ def test_the_task_is_done_as_well_as_in_float(quantized):
     print(f"{name} {report.target}: float {expected:.4f}, int8 {found:.4f}")
     assert expected > 0.6
     assert found >= expected - allowed
+    if name in MOSTLY_WEIGHTS:
+        assert path.stat().st_size <= 0.35 * models.path(name).stat().st_size
     harmed = [d for d in report.decisions if d.action == "float" and "sqnr_db" in d.numbers]
     recovered = [d for d in harmed if "of the noise of" in d.reason]
     planned = len(harmed) + report.counts()["int8"]
