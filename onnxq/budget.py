@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from onnxq.bytesize import in_bytes
-from onnxq.errors import ModelError, NotFiniteError, RecipeError
+from onnxq.errors import NotFiniteError, RecipeError
 from onnxq.knapsack import choose
 from onnxq.onnxfile import file_bytes
 from onnxq.passes.choices import stored_bytes
@@ -29,6 +29,7 @@ from onnxq.passes.heads import is_head
 from onnxq.passes.lower import LowerOps
 from onnxq.passes.plan import PlannedOp, QuantPlan
 from onnxq.passes.weights._damage import damages
+from onnxq.passes.weights._lazy import not_finite
 from onnxq.progress import progress
 from onnxq.types import Array, PerBlock, QuantSpec
 
@@ -77,19 +78,14 @@ class _Matrix:
             inputs = [moments.get(plan.inputs[op.node]) for op in self.ops]
             found = [damages(weight, self.choices, moment) for moment in inputs]
         except NotFiniteError as failure:
-            raise ModelError(
-                f"The weight '{self.tensor.name}' holds NaN or infinity.",
-                "Repair the model, or keep the nodes that read it in float with --exclude.",
-            ) from failure
+            raise not_finite(self.tensor) from failure
         finally:
             if isinstance(self.tensor, ir.ExternalTensor):
                 self.tensor.release()
         return [math.fsum(each) for each in zip(*found, strict=True)]
 
 
-def spend(
-    model: ir.Model, plan: QuantPlan, moments: Mapping[str, Array]
-) -> tuple[QuantPlan, dict[str, float]]:
+def spend(model: ir.Model, plan: QuantPlan, moments: Mapping[str, Array]) -> QuantPlan:
     """Choose the spec of each weight of bits "auto".
 
     Args:
@@ -98,14 +94,14 @@ def spend(
         moments: The second moments of the activations that are known, by name.
 
     Returns:
-        The plan with those specs, and the damage that is expected of each op, by its name.
+        The plan with those specs.
 
     Raises:
         RecipeError: Not even the choices of the fewest bytes meet the budget.
         ModelError: A weight holds NaN or infinity.
     """
     if not plan.recipe.has_budget or not plan.ops:
-        return plan, {}
+        return plan
     matrices = _matrices(plan)
     budget = _least(matrices) + _room(model, plan)
     found = []
@@ -121,12 +117,9 @@ def spend(
         for matrix, each in zip(matrices, found, strict=True)
     ]
     specs: dict[str, QuantSpec] = {}
-    damage: dict[str, float] = {}
-    for matrix, each, index in zip(matrices, found, choose(options, budget), strict=True):
+    for matrix, index in zip(matrices, choose(options, budget), strict=True):
         specs |= dict.fromkeys((op.node for op in matrix.ops), matrix.choices[index])
-        if len(matrix.choices) > 1:
-            damage |= dict.fromkeys((op.node for op in matrix.ops), each[index] / len(matrix.ops))
-    return plan.with_weights(specs), damage
+    return plan.with_weights(specs)
 
 
 def require_reachable(model: ir.Model, plan: QuantPlan) -> None:

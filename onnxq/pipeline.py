@@ -23,6 +23,7 @@ from onnxq.calib.store import CalibStore
 from onnxq.calib.tensorrt_cache import Imported
 from onnxq.cpu import has_vnni
 from onnxq.errors import DataError, RecipeError, TargetError
+from onnxq.expected import expected_sqnr
 from onnxq.latency import Latency, measure_latency, require_measurable
 from onnxq.onnxfile import stored_bytes
 from onnxq.passes import weights
@@ -186,13 +187,14 @@ def quantize(
         _require_ops(plan)
     states = {} if resolved.is_static or store is None else store.states
     moments = {name: states[name]["square"] for name in plan.second_moments()}
-    plan, damage = spend(own, plan, moments)
+    plan = spend(own, plan, moments)
+    expected = expected_sqnr(plan, moments)
     LowerOps(plan, moments)(own)
     from onnx_ir.passes import common  # noqa: PLC0415
 
     common.RemoveUnusedNodesPass()(own)
     latency = _latency(model, own, feeds) if measure else None
-    report = make_report(model, plan, store, measured, before, stored_bytes(own), latency, damage)
+    report = make_report(model, plan, store, measured, before, stored_bytes(own), latency, expected)
     write_metadata(own, report)
     require_met(own, plan)
     return QuantizeResult(own, report)
@@ -242,7 +244,7 @@ def plan(
     own = io.load(model)
     _prepare(own, _base_opset(resolved, target))
     planned = make_plan(own, resolved, target)
-    return spend(own, planned, {})[0]
+    return spend(own, planned, {})
 
 
 def calibrate(

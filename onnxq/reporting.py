@@ -33,7 +33,7 @@ def make_report(
     before: int,
     after: int,
     latency: Latency | None = None,
-    damage: Mapping[str, float] | None = None,
+    expected: Mapping[str, float] | None = None,
 ) -> Report:
     """The report of a quantization.
 
@@ -45,12 +45,12 @@ def make_report(
         before: Bytes of the weights before.
         after: Bytes of the weights after.
         latency: Of both models, if it was measured.
-        damage: What was expected of the ops whose bits were chosen: noise beside signal.
+        expected: The SQNR of the ops that were not measured themselves, in dB.
     """
     decisions = [_decision(op, plan, store, measured) for op in plan.ops]
     for decision in decisions:
-        if damage is not None and decision.node in damage:
-            decision.numbers["bits_chosen_at_db"] = _json_number(_sqnr(damage[decision.node]))
+        if expected is not None and decision.node in expected:
+            decision.numbers["expected_sqnr_db"] = _json_number(expected[decision.node])
     decisions += [
         Decision(k.node, k.op_type, "float", k.reason, _numbers(k.node, measured))
         for k in plan.kept
@@ -98,10 +98,6 @@ def make_report(
         warnings=notes,
         latency_ms=_latency_numbers(latency),
     )
-
-
-def _sqnr(damage: float) -> float:
-    return -10 * math.log10(damage) if damage > 0 else math.inf
 
 
 def _calibration(store: CalibStore, measured: Measured) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def test_bits_go_where_they_are_needed():
     assert bits(result)["third"] == 4
     assert bits(result)["second"] == 8
     numbers = {d.node: d.numbers for d in result.report.decisions}
-    assert numbers["second"]["bits_chosen_at_db"] > 30
+    assert numbers["second"]["expected_sqnr_db"] > 30
     assert numbers["second"]["weight"].startswith("uint8 asymmetric block")
 
 

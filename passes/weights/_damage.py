@@ -13,15 +13,27 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxq.passes.weights import get
+from onnxq.passes.weights import WeightAlgorithm, get
 from onnxq.types import Array, PerBlock, QTensor, QuantSpec
 
 _COLUMNS = 128
 _ALGORITHM = "auto"  # what others gain over it, they gain at every width
 
 
-def damages(weight: Array, specs: Sequence[QuantSpec], moment: Array | None) -> list[float]:
-    """The damage of each of `specs`, in blocks along one axis, to the matrix `weight`."""
+def damages(
+    weight: Array,
+    specs: Sequence[QuantSpec],
+    moment: Array | None,
+    algorithm: WeightAlgorithm | None = None,
+) -> list[float]:
+    """The damage of each of `specs`, in blocks along one axis, to the matrix `weight`.
+
+    Args:
+        weight: Of any float type.
+        specs: What it may become.
+        moment: H; None for the identity.
+        algorithm: Makes the codes; the best that needs no data if None.
+    """
     granularity = specs[0].granularity
     assert isinstance(granularity, PerBlock)
     columns = weight.shape[1 - granularity.axis]
@@ -31,7 +43,7 @@ def damages(weight: Array, specs: Sequence[QuantSpec], moment: Array | None) -> 
     signal = _energy(sample, granularity.axis, h)
     if signal == 0:
         return [0.0] * len(specs)
-    algorithm = get(_ALGORITHM)
+    algorithm = algorithm or get(_ALGORITHM)
     return [
         _energy(_decoded(algorithm(sample, spec)) - sample, granularity.axis, h) / signal
         for spec in specs

@@ -62,10 +62,15 @@ class LazyWeight:
         try:
             return self._algorithm(self.source.numpy(), self.spec)
         except NotFiniteError as failure:
-            raise ModelError(
-                f"The weight '{self.source.name}' holds NaN or infinity.",
-                "Repair the model, or keep the nodes that read it in float with --exclude.",
-            ) from failure
+            raise not_finite(self.source) from failure
         finally:
             if isinstance(self.source, ir.ExternalTensor):
                 self.source.release()
+
+
+def not_finite(weight: ir.TensorProtocol) -> ModelError:
+    """What is wrong with a weight that holds NaN or infinity."""
+    return ModelError(
+        f"The weight '{weight.name}' holds NaN or infinity.",
+        "Repair the model, or keep the nodes that read it in float with --exclude.",
+    )
