@@ -1,11 +1,12 @@
 """A budget of bytes, spent where it does most good: the bits and block size of each weight.
 
 The damage of each choice is that of `onnxq.passes.weights._damage`: the noise of the op's output
-beside its signal, or of the weight where no data tells what it is multiplied by. What the head of a
-model adds is in the outputs as it is; the noise of each of the many ops before it is diluted by
-the signal of the others. On SmolLM2, with 211 products, the KL divergence for one unit of damage
-was measured to be 40 times as large for the head as for the median of the others, and of much the
-same size among those. So damages are added up with the weights
+beside its signal. It is the error of the weight beside the weight where no data tells what that is
+multiplied by, and where it is larger: a few huge inputs, as transformers have, hide what becomes of
+the others. What the head of a model adds is in the outputs as it is; the noise of each of the many
+ops before it is diluted by the signal of the others. On SmolLM2, with 211 products, the KL
+divergence for one unit of damage was measured to be 40 times as large for the head as for the
+median of the others, and of much the same size among those. So damages are added up with weights
 
     1 for a head        min(1, 5 / number of ops) for any other
 
@@ -76,7 +77,13 @@ class _Matrix:
         try:
             weight = self.tensor.numpy()
             inputs = [moments.get(plan.inputs[op.node]) for op in self.ops]
-            found = [damages(weight, self.choices, moment) for moment in inputs]
+            alone = damages(weight, self.choices, None)
+            found = [alone for moment in inputs if moment is None]
+            found += [
+                list(map(max, damages(weight, self.choices, moment), alone))
+                for moment in inputs
+                if moment is not None
+            ]
         except NotFiniteError as failure:
             raise not_finite(self.tensor) from failure
         finally:
