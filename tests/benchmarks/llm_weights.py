@@ -29,6 +29,12 @@ SETTINGS = {
     "symmetric, float head, data": ({"symmetric": True}, [*_FLOAT_HEAD, *_DATA]),
     "zero points, float head": ({}, _FLOAT_HEAD),
     "zero points, float head, data": ({}, [*_FLOAT_HEAD, *_DATA]),
+    "all of it": ({}, []),
+    "all of it, data": ({}, _DATA),
+    "90 MB": ({}, ["--size-budget", "90MB"]),
+    "90 MB, data": ({}, ["--size-budget", "90MB", *_DATA]),
+    "115 MB": ({}, ["--size-budget", "115MB"]),
+    "115 MB, data": ({}, ["--size-budget", "115MB", *_DATA]),
 }
 
 
