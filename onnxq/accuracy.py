@@ -72,8 +72,8 @@ def mend(
         return plan, store, Measured(sqnr, equalized.alphas)
     judging = held_out or samples
     shifts = bias_shifts(model, plan, store.params, samples)
-    judged = judge(model, plan, store.params, judging, shifts)
     enough = (recipe.recovery or Recovery()).min_sqnr
+    judged = judge(model, plan, store.params, judging, shifts, enough)
     choice = choose(model, plan, store, judged, samples, judging, enough)
     if choice.store is not store:
         own = op_sqnr(model, plan, choice.store.params, samples)

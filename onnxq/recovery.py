@@ -78,8 +78,9 @@ def judge(
     params: ActivationParams,
     samples: Sequence[Sample],
     shifts: Mapping[str, Array],
+    enough: float,
 ) -> Judged:
-    """Measure the outputs, with the biases corrected if they are the better for it.
+    """Measure the outputs, with the biases corrected unless they are the worse for it.
 
     Args:
         model: The float model, prepared; not modified.
@@ -87,11 +88,13 @@ def judge(
         params: Gives the calibrated scale and zero point of a value by its name.
         samples: To measure on.
         shifts: What to take from the biases of the ops, if that helps.
+        enough: For the worst part of the outputs, in dB: where they are that good with the biases
+            corrected, they are not measured without.
     """
-    plain = Judged(*measure(model, plan, params, samples), {})
-    if not shifts or not plain.parts:
-        return plain
     corrected = Judged(*measure(model, plan, params, samples, shifts), shifts)
+    if not shifts or not corrected.parts or corrected.parts[0].sqnr >= enough:
+        return corrected
+    plain = Judged(*measure(model, plan, params, samples), {})
     return max(plain, corrected, key=lambda judged: judged.mean)
 
 

@@ -15,6 +15,7 @@ from onnxq.accuracy import Measured
 from onnxq.calib.store import CalibStore
 from onnxq.latency import Latency
 from onnxq.passes.plan import CANDIDATES, PlannedOp, QuantPlan
+from onnxq.recipe import Recipe
 from onnxq.report import Decision, Report
 
 if TYPE_CHECKING:
@@ -164,7 +165,12 @@ def write_metadata(model: ir.Model, report: Report) -> None:
     model.metadata_props[f"{METADATA}.target"] = report.target
     if report.runs_on:
         model.metadata_props[f"{METADATA}.runs_on"] = report.runs_on
-    model.metadata_props[f"{METADATA}.recipe"] = json.dumps(report.recipe)
+    asked = {
+        field: value
+        for field, value in report.recipe.items()
+        if value is not None or Recipe.model_fields[field].default is not None
+    }
+    model.metadata_props[f"{METADATA}.recipe"] = json.dumps(asked, separators=(",", ":"))
     decisions = {decision.node: decision for decision in report.decisions}
     for node in model.graph.all_nodes():
         name = node.name or ""
