@@ -85,13 +85,14 @@ def run(command, folder):
 
 def test_the_commands(folder):
     lines = [line[2:] for text in blocks("console") for line in text.splitlines()]
-    assert len(lines) == 16
+    assert len(lines) == 17
     said = {line: run(line, folder) for line in lines}
     assert "int8" in said[lines[0]]
     assert "unproven: 0" in said[next(line for line in lines if "inspect yolo.engine" in line)]
     assert "proven: 2" in said[lines[-1]]
     assert (folder / "report.html").read_text().startswith("<!doctype html>")
     assert (folder / "llm.mixed.onnx.data").is_file()
+    assert (folder / "llm.90MB.onnx").stat().st_size <= 90e6
 
 
 def test_the_snippets(folder):
