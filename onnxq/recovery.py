@@ -35,7 +35,6 @@ from onnxq.types import Array
 _GAIN = 1.0  # dB: what a round of ops in float must be worth
 _SHARE = 0.02  # of the noise: what an op in float must take away
 _RUINED = 6.0  # dB: where accuracy matters more than the size of the file
-_CHANCE = 3.0  # dB: by how much outputs differ on a few samples though each op gained
 _ROUNDS = 4
 _INAUDIBLE = 60.0  # dB: beyond it nothing gets better
 
@@ -81,7 +80,7 @@ def judge(
     shifts: Mapping[str, Array],
     enough: float,
 ) -> Judged:
-    """Measure the outputs, with the biases corrected unless they are much the worse for it.
+    """Measure the outputs, with the biases corrected unless they are the worse for it.
 
     Args:
         model: The float model, prepared; not modified.
@@ -96,7 +95,7 @@ def judge(
     if not shifts or not corrected.parts or corrected.parts[0].sqnr >= enough:
         return corrected
     plain = Judged(*measure(model, plan, params, samples), {})
-    return plain if plain.mean > corrected.mean + _CHANCE else corrected
+    return max(plain, corrected, key=lambda judged: judged.mean)
 
 
 def recover(
