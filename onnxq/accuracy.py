@@ -77,8 +77,9 @@ def mend(
     choice = choose(model, plan, store, judged, samples, judging, enough)
     if choice.store is not store:
         own = op_sqnr(model, plan, choice.store.params, samples)
-        if _too_noisy(plan, own):
-            choice = replace(choice, store=store, judged=judged, why="nothing: it would harm an op")
+        if harmed := _too_noisy(plan, own):
+            why = f"nothing: it would harm {', '.join(harmed)}"
+            choice = replace(choice, store=store, judged=judged, why=why)
         else:
             sqnr = sqnr | own
     store, judged = choice.store, choice.judged

@@ -173,7 +173,7 @@ def quantize(
     if (latency := written.latency_ms) is not None:
         print(
             f"latency on {latency['on']}: {latency['float']} ms in float, "
-            f"{latency['quantized']} ms quantized"
+            f"{latency['quantized']} ms quantized, {latency['speedup']} times float's speed"
         )
     _print_table(_float_table(written.float_reasons()))
 

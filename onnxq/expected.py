@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import numpy as np
 import onnx_ir as ir
 
 from onnxq.errors import NotFiniteError
 from onnxq.passes import weights
 from onnxq.passes.plan import PlannedOp, QuantPlan
+from onnxq.passes.sharing import by_stored_weight, common_moment
 from onnxq.passes.weights._damage import damages
 from onnxq.passes.weights._lazy import not_finite
 from onnxq.progress import progress
@@ -29,13 +29,11 @@ def expected_sqnr(plan: QuantPlan, moments: Mapping[str, Array]) -> dict[str, fl
     Raises:
         ModelError: A weight holds NaN or infinity.
     """
-    shared: dict[object, list[PlannedOp]] = {}
-    for op in plan.ops:
-        if plan.inputs.get(op.node) in moments:
-            shared.setdefault((op.operands.weight, op.weight, op.algorithm), []).append(op)
+    known = [op for op in plan.ops if plan.inputs.get(op.node) in moments]
+    shared = by_stored_weight(known)
     found: dict[str, float] = {}
     with progress("Estimating accuracy", len(shared)) as advance:
-        for ops in shared.values():
+        for ops in shared:
             found |= _sqnr(ops, plan.inputs, moments)
             advance()
     return found
@@ -48,8 +46,7 @@ def _sqnr(
     tensor = ops[0].operands.weight.const_value
     assert tensor is not None
     names = dict.fromkeys(inputs[op.node] for op in ops)
-    total = np.sum([moments[name] for name in names], axis=0)
-    algorithm = weights.get(ops[0].algorithm, total)
+    algorithm = weights.get(ops[0].algorithm, common_moment(ops, inputs, moments))
     try:
         noise = {
             name: damages(tensor.numpy(), [ops[0].weight], moments[name], algorithm)[0]

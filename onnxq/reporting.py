@@ -165,6 +165,7 @@ def write_metadata(model: ir.Model, report: Report) -> None:
     model.metadata_props[f"{METADATA}.target"] = report.target
     if report.runs_on:
         model.metadata_props[f"{METADATA}.runs_on"] = report.runs_on
+    # A field that is empty unless it is given says nothing when it is empty.
     asked = {
         field: value
         for field, value in report.recipe.items()

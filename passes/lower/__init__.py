@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import onnx_ir as ir
 
 from onnxq import registry
@@ -19,6 +18,7 @@ from onnxq.passes.base import GraphPass
 from onnxq.passes.edit import Editor
 from onnxq.passes.lower.base import Lowering
 from onnxq.passes.plan import PlannedOp, QuantPlan
+from onnxq.passes.sharing import by_stored_weight, common_moment
 from onnxq.passes.weights._lazy import LazyWeight
 from onnxq.types import Array
 
@@ -46,26 +46,19 @@ class LowerOps(GraphPass):
         editor = Editor(model)
         stored: dict[LazyWeight, list[ir.Value]] = {}
         forms = {name: _load(name)(editor, stored) for name in {self._form(op) for op in ops}}
-        shared: dict[object, list[PlannedOp]] = {}
-        for op in ops:
-            shared.setdefault((op.operands.weight, op.weight, op.algorithm), []).append(op)
-        lazy_weights = {
-            op.node: lazy for group in shared.values() for op, lazy in self._lazy(group)
-        }
+        lazy_weights: dict[str, LazyWeight] = {}
+        for group in by_stored_weight(ops):
+            lazy_weights |= dict.fromkeys((op.node for op in group), self._lazy(group))
         for op in ops:
             forms[self._form(op)].lower(self._plan.graph_nodes[op.node], op, lazy_weights[op.node])
         return len(ops)
 
-    def _lazy(self, ops: list[PlannedOp]) -> list[tuple[PlannedOp, LazyWeight]]:
+    def _lazy(self, ops: list[PlannedOp]) -> LazyWeight:
         """The one weight of all of `ops`, which serves what all of them are multiplied by."""
-        first = ops[0]
-        source = first.operands.weight.const_value
+        first, source = ops[0], ops[0].operands.weight.const_value
         assert source is not None
-        inputs = dict.fromkeys(self._plan.inputs[op.node] for op in ops)
-        found = [self._moments[name] for name in inputs if name in self._moments]
-        moment = np.sum(found, axis=0) if len(found) > 1 else found[0] if found else None
-        lazy = LazyWeight(source, first.weight, weights.get(first.algorithm, moment))
-        return [(op, lazy) for op in ops]
+        moment = common_moment(ops, self._plan.inputs, self._moments)
+        return LazyWeight(source, first.weight, weights.get(first.algorithm, moment))
 
     def _form(self, op: PlannedOp) -> str:
         if op.scheme == "weight-only":
