@@ -10,6 +10,7 @@ import models
 import numpy as np
 import onnx
 import pytest
+from files import labelled_files
 from text_lines import CALIBRATION, EVALUATION, decode, text_lines
 
 SAMPLES = Path(models.__file__).parent
@@ -81,7 +82,12 @@ def test_calibration_and_evaluation_are_apart():
         {line for line, _ in text_lines(50, seed)} for seed in (CALIBRATION, EVALUATION)
     )
     assert not calibration & evaluation
-    assert not set(data.sentences(64, CALIBRATION)) & set(data.sentences(64, EVALUATION))
+    assert not set(data.sentences(5000, CALIBRATION)) & set(data.sentences(5000, EVALUATION))
+    files = [
+        {feed["bytes"].tobytes() for _, feed in labelled_files(400, seed)}
+        for seed in (CALIBRATION, EVALUATION)
+    ]
+    assert not files[0] & files[1]
 
 
 def test_ctc_decoding_drops_repeats_and_blanks():
