@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from onnxq import runtime
@@ -16,6 +17,7 @@ def check_model(path: Path) -> None:
     """
     import onnx  # noqa: PLC0415
 
+    _declare_ops_of_onnxruntime()
     try:
         onnx.checker.check_model(str(path))
     except onnx.checker.ValidationError as failure:
@@ -33,3 +35,35 @@ def verify(path: Path) -> None:
     """
     check_model(path)
     runtime.session(path, optimize=False)
+
+
+@cache
+def _declare_ops_of_onnxruntime() -> None:
+    """Tell `onnx` of the op that ONNX Runtime adds to the default domain, which exporters write."""
+    from onnx import defs  # noqa: PLC0415
+
+    name = "SimplifiedLayerNormalization"
+    if defs.has(name):
+        return
+    parameter, attribute = defs.OpSchema.FormalParameter, defs.OpSchema.Attribute
+    kinds = defs.OpSchema.AttrType
+    optional = defs.OpSchema.FormalParameterOption.Optional
+    floats = ["tensor(float16)", "tensor(float)", "tensor(double)", "tensor(bfloat16)"]
+    defs.register_schema(
+        defs.OpSchema(
+            name,
+            domain="",
+            since_version=1,
+            inputs=[parameter("X", "T"), parameter("scale", "V")],
+            outputs=[
+                parameter("Y", "V"),
+                parameter("inv_std_var", "U", param_option=optional),
+            ],
+            type_constraints=[(letter, floats, "") for letter in "TUV"],
+            attributes=[
+                attribute("axis", kinds.INT, required=False),
+                attribute("epsilon", kinds.FLOAT, required=False),
+                attribute("stash_type", kinds.INT, required=False),
+            ],
+        )
+    )

@@ -128,6 +128,18 @@ def token_feed(ids: NDArray[np.int64]) -> Feed:
     return {"input_ids": ids[None], "attention_mask": np.ones_like(ids[None])}
 
 
+def smollm2_kv() -> Iterator[Feed]:
+    """The same for smollm2-kv."""
+    return map(with_empty_cache, smollm2())
+
+
+def with_empty_cache(feed: Feed) -> Feed:
+    """The inputs of smollm2-kv where the tokens of `feed` are the first of a text."""
+    nothing = np.zeros((len(feed["input_ids"]), 3, 0, 64), np.float32)
+    names = (f"past_key_values.{layer}.{word}" for layer in range(30) for word in ("key", "value"))
+    return feed | dict.fromkeys(names, nothing)
+
+
 def _tokens(start: int, count: int) -> NDArray[np.int64]:
     """Token ids of smollm2, from the verse of the number `start` on."""
     text = " ".join(verses()[start : start + count // 8])  # a verse has more than 8 tokens

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from tape import Tape, named, tensor
 
 import onnxq
 
@@ -31,31 +32,22 @@ class _Bert:
     def __init__(self, config: dict[str, Any], weights: dict[str, NDArray[Any]]) -> None:
         self._config = config
         self._weights = weights
-        self._tape: list[ir.Node] = []
-        self._constants: dict[str, ir.Value] = {}
+        self._tape = Tape()
+        self._op = self._tape.op
+        self._constant = self._tape.integers
 
     def model(self) -> ir.Model:
         inputs = [
-            ir.Value(
-                name=name,
-                shape=ir.Shape(["batch", "sequence"]),
-                type=ir.TensorType(ir.DataType.INT64),
-            )
+            tensor(name, ir.DataType.INT64, ["batch", "sequence"])
             for name in ("input_ids", "attention_mask", "token_type_ids")
         ]
-        output = self._encode(*inputs)
-        output.name = "last_hidden_state"
-        output.dtype = ir.DataType.FLOAT
-        output.shape = ir.Shape(["batch", "sequence", self._config["hidden_size"]])
-        graph = ir.Graph(
-            inputs,
-            [output],
-            nodes=self._tape,
-            initializers=list(self._constants.values()),
-            opset_imports={"": _OPSET},
-            name="minilm",
+        output = named(
+            self._encode(*inputs),
+            "last_hidden_state",
+            ir.DataType.FLOAT,
+            ["batch", "sequence", self._config["hidden_size"]],
         )
-        return ir.Model(graph, ir_version=8)
+        return self._tape.model(inputs, [output], name="minilm", opsets={"": _OPSET}, ir_version=8)
 
     def _encode(self, ids: ir.Value, mask: ir.Value, types: ir.Value) -> ir.Value:
         words = self._op("Gather", self._weight("embeddings.word_embeddings.weight"), ids)
@@ -119,30 +111,8 @@ class _Bert:
         scaled = self._op("Mul", x, self._op("Add", erf, self._float("one", 1)))
         return self._op("Mul", scaled, self._float("half", 0.5))
 
-    def _op(
-        self, op: str, *inputs: ir.Value, name: str | None = None, **attributes: float | list[int]
-    ) -> ir.Value:
-        node = ir.node(op, inputs, attributes=attributes, name=name or f"{op}_{len(self._tape)}")
-        node.outputs[0].name = f"{node.name}_output"
-        self._tape.append(node)
-        return node.outputs[0]
-
     def _weight(self, name: str) -> ir.Value:
-        return self._initializer(name, self._weights[name])
-
-    def _constant(self, name: str, numbers: list[int]) -> ir.Value:
-        return self._initializer(name, np.array(numbers, np.int64))
+        return self._tape.constant(name, self._weights[name])
 
     def _float(self, name: str, number: float | np.floating[Any]) -> ir.Value:
-        return self._initializer(name, np.array(number, np.float32))
-
-    def _initializer(self, name: str, array: NDArray[Any]) -> ir.Value:
-        if name not in self._constants:
-            tensor = ir.Tensor(array, name=name)
-            self._constants[name] = ir.Value(
-                name=name,
-                shape=ir.Shape(array.shape),
-                type=ir.TensorType(tensor.dtype),
-                const_value=tensor,
-            )
-        return self._constants[name]
+        return self._tape.constant(name, np.array(number, np.float32))

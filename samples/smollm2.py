@@ -13,8 +13,8 @@ from typing import Any
 import onnxq
 
 
-def make(gguf: Path, target: Path) -> None:
-    """Export the model in the file `gguf` to `target`.
+def read(gguf: Path) -> Any:  # noqa: ANN401
+    """The model in the file `gguf`, a torch module in float32.
 
     Raises:
         ImportError: The extra `samples-torch` is not installed.
@@ -23,10 +23,22 @@ def make(gguf: Path, target: Path) -> None:
         import torch  # noqa: PLC0415
         from transformers import AutoModelForCausalLM  # noqa: PLC0415
     except ImportError as failure:
-        raise ImportError("SmolLM2 is exported: pip install 'onnxq[samples-torch]'") from failure
-    model = AutoModelForCausalLM.from_pretrained(
+        raise ImportError(
+            "SmolLM2 is read with torch: pip install 'onnxq[samples-torch]'"
+        ) from failure
+    return AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32, attn_implementation="eager"
     )
+
+
+def make(gguf: Path, target: Path) -> None:
+    """Export the model in the file `gguf` to `target`.
+
+    Raises:
+        ImportError: See `read`.
+    """
+    model = read(gguf)
+    import torch  # noqa: PLC0415
 
     class Logits(torch.nn.Module):
         """The model with tensors in and a tensor out."""

@@ -1,6 +1,7 @@
 """Invalid models do not get their final name."""
 
 import onnx
+import onnx_ir as ir
 import pytest
 from graphs import with_weights
 
@@ -26,6 +27,16 @@ def rewrite(path, change):
 def test_a_good_model(path):
     check_model(path)
     verify(path)
+
+
+def test_an_op_that_onnx_runtime_has_in_the_default_domain(tmp_path):
+    graph = """
+        g (float[2, 4] x, float[4] w) => (float[2, 4] y) {
+            y = SimplifiedLayerNormalization<axis = -1>(x, w)
+        }
+        """
+    ir.save(with_weights(graph), tmp_path / "m.onnx")
+    verify(tmp_path / "m.onnx")
 
 
 def test_an_op_that_does_not_exist(path):

@@ -19,7 +19,8 @@ def random_feeds(inputs: Sequence[InputSpec], count: int) -> Iterator[dict[str, 
 
     Floats are standard normal; integers and booleans are 0 or 1, which is in range for token ids,
     masks and flags. A free dimension becomes 1 on axis 0, 64 on the last two axes of a rank-4
-    input and 16 elsewhere; dimensions of one name get one size.
+    input and 16 elsewhere; dimensions of one name get one size. One whose name starts with "past"
+    becomes 0: what a model with a cache has seen before the first tokens.
     """
     generator = np.random.default_rng(0)
     shapes = _shapes(inputs)
@@ -41,13 +42,15 @@ def _shapes(inputs: Sequence[InputSpec]) -> dict[str, tuple[int, ...]]:
         shape = spec.shape if spec.shape is not None else (None,)
         sizes = []
         for axis, dim in enumerate(shape):
-            size = dim if isinstance(dim, int) else _default(axis, len(shape))
+            size = dim if isinstance(dim, int) else _default(dim, axis, len(shape))
             sizes.append(named.setdefault(dim, size) if isinstance(dim, str) else size)
         shapes[spec.name] = tuple(sizes)
     return shapes
 
 
-def _default(axis: int, rank: int) -> int:
+def _default(name: str | None, axis: int, rank: int) -> int:
+    if name is not None and name.startswith("past"):
+        return 0
     if axis == 0:
         return _FREE_BATCH
     return _FREE_IMAGE_SIDE if rank == 4 and axis >= 2 else _FREE

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from graphs import with_weights
 
 from onnxq.calib.feeds import HOW_TO_GIVE_DATA, open_feeds
 from onnxq.errors import DataError
@@ -132,6 +133,15 @@ def test_random(model, caplog):
     assert set(first[0]["ids"].tolist()) <= {0, 1}
     assert np.array_equal(first[1]["x"], second[1]["x"])
     assert not np.array_equal(first[0]["x"], first[1]["x"])
+
+
+def test_random_feeds_of_a_model_with_a_cache_are_the_first_tokens_of_a_text():
+    cached = with_weights(
+        "g (int64[b, n] x, float[b, 4, past_length, 8] k) => (int64[b, n] y) { y = Identity(x) }"
+    )
+    feed = open_feeds("random:1", cached).first().feed
+    assert feed["k"].shape == (1, 4, 0, 8)
+    assert feed["x"].shape == (1, 16)
 
 
 @pytest.mark.parametrize("source", ["random:", "random:0", "random:-3", "random:x"])

@@ -8,10 +8,11 @@ import data
 import fetch
 import models
 import numpy as np
-import onnx
 import pytest
 from files import labelled_files
 from text_lines import CALIBRATION, EVALUATION, decode, text_lines
+
+from onnxq.verify import check_model
 
 SAMPLES = Path(models.__file__).parent
 
@@ -45,7 +46,7 @@ def test_llm_int4():
 
 @pytest.mark.parametrize("name", models.names())
 def test_models_are_valid(name):
-    onnx.checker.check_model(str(models.path(name)))
+    check_model(models.path(name))
 
 
 def test_models_are_printed():
@@ -65,6 +66,7 @@ def test_models_are_printed():
         (data.yolo_evaluation, "yolov8n"),
         (data.minilm, "minilm"),
         (data.smollm2, "smollm2"),
+        (data.smollm2_kv, "smollm2-kv"),
     ],
 )
 def test_data_fits_its_model_and_is_the_same_each_time(feeds, name):
