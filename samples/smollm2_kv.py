@@ -35,7 +35,7 @@ def make(gguf: Path, target: Path) -> None:
     Raises:
         ImportError: The extra `samples-torch` is not installed.
     """
-    onnxq.save(build(*_read(gguf)), target)
+    onnxq.save(build(*read(gguf)), target)
 
 
 def build(
@@ -56,10 +56,15 @@ def build(
     return _Llama(config, weights, np.dtype(dtype), packed=packed).model()
 
 
-def _read(gguf: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    from smollm2 import read  # noqa: PLC0415
+def read(gguf: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """The configuration and the weights of the model in the file `gguf`.
 
-    model = read(gguf)
+    Raises:
+        ImportError: The extra `samples-torch` is not installed.
+    """
+    import smollm2  # noqa: PLC0415
+
+    model = smollm2.read(gguf)
     weights = {name: each.numpy() for name, each in model.state_dict().items()}
     return model.config.to_dict(), weights
 
