@@ -1,8 +1,8 @@
 """The accuracy of a static plan: measured on data, and mended where that pays.
 
 Activations are equalized where an op gains by it; an op whose own output would be harmed stays in
-float; biases take back what rounding adds on average; and a few more ops stay in float if the
-outputs of the model gain by it.
+float; biases take back what rounding adds on average; and if the outputs of the model gain by it,
+residual sums read floats and a few more ops stay in float.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from onnxq.passes.plan import QuantPlan
 from onnxq.passes.transforms.correct_bias import CorrectBias
 from onnxq.recipe import Recovery
 from onnxq.recovery import judge, recover
+from onnxq.residual_sums import settle
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def mend(
         else:
             sqnr = sqnr | own
     store, judged = choice.store, choice.judged
+    plan, judged = settle(model, plan, store.params, judged, judging, enough)
     recovered = recover(model, plan, store.params, sqnr, judged, judging, recipe.recovery)
     plan = plan.leave_float(recovered.reasons)
     CorrectBias(plan, judged.shifts)(model)

@@ -15,6 +15,7 @@ from onnxq.accuracy import Measured
 from onnxq.calib.store import CalibStore
 from onnxq.latency import Latency
 from onnxq.passes.plan import CANDIDATES, PlannedOp, QuantPlan
+from onnxq.passes.residuals import Residual
 from onnxq.recipe import Recipe
 from onnxq.report import Decision, Report
 
@@ -52,6 +53,7 @@ def make_report(
     for decision in decisions:
         if expected is not None and decision.node in expected:
             decision.numbers["expected_sqnr_db"] = _json_number(expected[decision.node])
+    decisions += [_sum_decision(residual, store) for residual in plan.residuals]
     decisions += [
         Decision(k.node, k.op_type, "float", k.reason, _numbers(k.node, measured))
         for k in plan.kept
@@ -136,6 +138,19 @@ def _decision(
         op.op_type,
         op.precision,
         f"{op.scheme} for {plan.target.name}, {op.algorithm}",
+        numbers,
+    )
+
+
+def _sum_decision(residual: Residual, store: CalibStore | None) -> Decision:
+    numbers: dict[str, float | int | str] = {"input": str(residual.activation)}
+    if store is not None:
+        numbers["input_scale"] = float(store.params(residual.value, residual.activation).scale)
+    return Decision(
+        residual.node,
+        "Add",
+        residual.precision,
+        f"reads the codes of '{residual.value}' that the ops beside it read, and no floats",
         numbers,
     )
 

@@ -20,6 +20,7 @@ from onnxq.passes.expose import readable_graphs
 from onnxq.passes.heads import is_head
 from onnxq.passes.qdq.rules import Operands, describe
 from onnxq.passes.qdq.rules.base import TABLE
+from onnxq.passes.residuals import Residual, residuals
 from onnxq.passes.ties import readers, tie
 from onnxq.passes.weights import needs_data
 from onnxq.recipe import Recipe, Weights
@@ -32,6 +33,7 @@ Support: TypeAlias = StaticSupport | DynamicSupport | WeightOnlySupport
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 CANDIDATES = (*_PRODUCTS, "Gather", "GRU", "LSTM", "RNN")
 
+_NO_CODES = "an op that reads what it adds, or makes it, stays in float: there are no codes to read"
 _TABLE_FORMAT = "int8"  # of tables beside products in 8 bits, fp8 ones too: it is the truest
 _TABLE_ALGORITHM = "auto"  # if that of products goes by activations: tables multiply none
 _SCALE_TYPES: Mapping[ir.DataType, ScaleType] = {
@@ -103,6 +105,7 @@ class QuantPlan:
         kept: What is not.
         graph_nodes: The planned nodes themselves, by name.
         inputs: The name of the activation that each planned node reads, by the node's name.
+        residuals: The sums that read what the ops before and beside them have in low precision.
     """
 
     target: Target
@@ -111,6 +114,7 @@ class QuantPlan:
     kept: tuple[KeptFloat, ...]
     graph_nodes: dict[str, ir.Node]
     inputs: dict[str, str]
+    residuals: tuple[Residual, ...] = ()
 
     @property
     def products(self) -> tuple[PlannedOp, ...]:
@@ -137,13 +141,20 @@ class QuantPlan:
         }
 
     def leave_float(self, reasons: Mapping[str, str]) -> QuantPlan:
-        """This plan without the ops named, each kept in float for its reason."""
+        """This plan without the ops and sums named, each kept in float for its reason."""
         ops, tables = tie([op for op in self.ops if op.node not in reasons])
         reasons = {**tables, **reasons}
         kept = [
             KeptFloat(o.node, o.op_type, reasons[o.node]) for o in self.ops if o.node in reasons
         ]
-        return replace(self, ops=tuple(ops), kept=(*self.kept, *kept))
+        still = {r for r, _ in residuals(ops, self.graph_nodes)} if self.residuals else {}
+        sums = tuple(r for r in self.residuals if r in still and r.node not in reasons)
+        kept += [
+            KeptFloat(r.node, "Add", reasons.get(r.node, _NO_CODES))
+            for r in self.residuals
+            if r not in sums
+        ]
+        return replace(self, ops=tuple(ops), kept=(*self.kept, *kept), residuals=sums)
 
     def with_weights(self, specs: Mapping[str, QuantSpec]) -> QuantPlan:
         """This plan with other specs for the weights of the ops named."""
@@ -163,6 +174,10 @@ class QuantPlan:
             }
             for op in self.ops
         ]
+        planned += [
+            {"node": r.node, "op": "Add", "to": r.precision, "how or why": f"reads {r.activation}"}
+            for r in self.residuals
+        ]
         return planned + [
             {"node": kept.node, "op": kept.op_type, "to": "float", "how or why": kept.reason}
             for kept in self.kept
@@ -172,7 +187,8 @@ class QuantPlan:
         """The same decisions about a copy of the model, or about the model after an edit."""
         fresh = make_plan(model, self.recipe, self.target)
         reasons = {kept.node: kept.reason for kept in self.kept}
-        left = [op.node for op in fresh.ops if op.node in reasons]
+        planned = [*(op.node for op in fresh.ops), *(r.node for r in fresh.residuals)]
+        left = [node for node in planned if node in reasons]
         return fresh.leave_float({node: reasons[node] for node in left})
 
 
@@ -213,7 +229,15 @@ def make_plan(model: ir.Model, recipe: Recipe, target: Target) -> QuantPlan:
                 nodes[name] = node
                 source = node.inputs[decision.operands.activation]
                 inputs[name] = (source.name if source is not None else None) or ""
-    return QuantPlan(target, recipe, tuple(ops), tuple(kept), nodes, inputs).leave_float({})
+    sums: list[Residual] = []
+    if isinstance(support, StaticSupport) and support.residuals_in_codes:
+        for residual, node in residuals(ops, nodes):
+            if recipe.float_pattern(residual.node) is None:
+                sums.append(residual)
+                nodes[residual.node] = node
+        kept = [each for each in kept if each.node not in nodes]
+    planned = QuantPlan(target, recipe, tuple(ops), tuple(kept), nodes, inputs, tuple(sums))
+    return planned.leave_float({})
 
 
 def _is_product_head(node: ir.Node) -> bool:

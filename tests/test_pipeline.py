@@ -82,7 +82,7 @@ def test_every_model_goes_through(name, preset, target, tmp_path):
     assert all(decision.reason for decision in left)
     nodes = [decision.node for decision in result.report.decisions]
     assert len(set(nodes)) == len(nodes)
-    candidates = [d for d in result.report.decisions if d.op_type in CANDIDATES]
+    candidates = [d for d in result.report.decisions if d.op_type in (*CANDIDATES, "Add")]
     assert sum(d.action == preset for d in candidates) == result.report.counts()[preset]
 
 

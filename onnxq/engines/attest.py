@@ -1,6 +1,7 @@
 """Whether an engine runs in the precision that the model asks for, op by op.
 
-The model says what is planned: a product whose operands come through DequantizeLinear. The engine
+The model says what is planned: a product whose operands come through DequantizeLinear, or a sum of
+which one operand does, in codes that other ops read too. The engine
 says what happens. With detailed profiling verbosity the builder lists its layers, each with its
 type, the data types of its operands, and the ONNX nodes that it stands for (in one line):
 
@@ -8,8 +9,9 @@ type, the data types of its operands, and the ONNX nodes that it stands for (in 
     Outputs: [...], TacticName: ..., Metadata: [ONNX Layer: /head/MatMul]
 
 An op runs in low precision if a layer that multiplies, made from that very node, takes its operand
-in that type. A node that only dequantizing and float layers mention is emulated. A node that no
-multiplying layer mentions is unproven, which counts as a failure too.
+in that type; for a sum, any layer that does is proof. A node that only dequantizing and float
+layers mention is emulated. A node that no such layer mentions is unproven, which counts as a
+failure too.
 """
 
 from __future__ import annotations
@@ -48,14 +50,14 @@ _SEPARATOR = "\x1f"  # between the ONNX nodes of a layer
 
 @dataclass(frozen=True)
 class PlannedProduct:
-    """A product that the model wants in low precision.
+    """A product, or a sum, that the model wants in low precision.
 
     Attributes:
         node: The node's name.
         op_type: Its op type.
         weight: The type of the weight codes as the engine names it ("Int8"); None if the second
             operand is no quantized weight.
-        activation: The same for the first operand.
+        activation: The same for the first operand; of a sum, for the one that has codes.
     """
 
     node: str
@@ -133,9 +135,11 @@ class Attestation:
 
 
 def planned_products(model: ir.Model) -> list[PlannedProduct]:
-    """The products of `model` whose operands come through DequantizeLinear."""
+    """The products and sums of `model` whose operands come through DequantizeLinear."""
     found = []
     for node in model.graph.all_nodes():
+        if node.op_type == "Add" and (codes := _residual_codes(node)) is not None:
+            found.append(PlannedProduct(node.name or "", node.op_type, None, codes))
         if node.op_type not in PRODUCTS or len(node.inputs) < 2:
             continue
         activation, weight = (_codes(value) for value in node.inputs[:2])
@@ -166,6 +170,21 @@ def _codes(value: ir.Value | None) -> str | None:
     return _ENGINE_TYPES.get(dtype) if dtype is not None else None
 
 
+def _residual_codes(node: ir.Node) -> str | None:
+    """The type of the codes of one operand of a sum, and only one, that others read as well."""
+    through = [
+        value.producer()
+        for value in node.inputs
+        if value is not None and (value.producer() or node).op_type == "DequantizeLinear"
+    ]
+    if len(through) != 1 or through[0] is None:
+        return None
+    codes, dequantized = through[0].inputs[0], through[0].outputs[0]
+    if codes is None or codes.producer() is None or len(codes.uses()) + len(dequantized.uses()) < 3:
+        return None
+    return _codes(dequantized)
+
+
 def _layers(lines: Iterable[str]) -> Iterator[Layer]:
     for line in lines:
         match = _LAYER.match(line)
@@ -180,7 +199,7 @@ def _layers(lines: Iterable[str]) -> Iterator[Layer]:
 
 
 def _verdict(op: PlannedProduct, layers: list[Layer]) -> OpAttestation:
-    products = [layer for layer in layers if layer.multiplies]
+    products = [layer for layer in layers if op.op_type == "Add" or layer.multiplies]
     proof = next((layer for layer in products if _runs_as(op, layer)), None)
     if proof is not None:
         return _attested(op, op.precision, "proven", proof)
@@ -194,6 +213,8 @@ def _verdict(op: PlannedProduct, layers: list[Layer]) -> OpAttestation:
 
 
 def _runs_as(op: PlannedProduct, layer: Layer) -> bool:
+    if op.op_type == "Add":
+        return op.activation in layer.inputs
     if op.activation is None:
         # Weight-only: the product itself reads the codes and dequantizes them on the fly.
         return op.weight in layer.constants

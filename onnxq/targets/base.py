@@ -75,6 +75,8 @@ class StaticSupport:
         quantize_outputs: Whether a Conv runs in low precision only if its output is quantized too.
         gathers_codes: Whether rows of a table are gathered before they are dequantized, in ops of
             the graph; otherwise the target makes that of a DequantizeLinear of the whole table.
+        residuals_in_codes: Whether an Add reads in codes what nothing but it and quantized ops
+            read; see `onnxq.passes.residuals`.
         int32_bias: Whether biases are int32 of scale (input scale * weight scale); float otherwise.
         warning: What the user should know before relying on it; empty if nothing.
         without_weights: Why an op type without weights is left in float, where that was measured.
@@ -87,6 +89,7 @@ class StaticSupport:
     opset: int = 13  # the first with per-channel scales
     quantize_outputs: bool = False
     gathers_codes: bool = False
+    residuals_in_codes: bool = False
     int32_bias: bool = False
     warning: str = ""
     without_weights: Mapping[str, No] = field(default_factory=dict)

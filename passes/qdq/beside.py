@@ -61,6 +61,8 @@ def put_beside(
     for op in plan.ops:
         output = None if op.output is None else copies[op.output.name or ""]
         twins.put(op, copied_nodes[op.node], output)
+    for residual in plan.residuals:
+        twins.join(residual, copied_nodes[residual.node])
     measure = Measure(editor)
     in_main = set(nodes)
     values = {value.name or "": measure.sums(value, copies[value.name or ""]) for value in mixed}

@@ -4,6 +4,7 @@
     quantized weight -------------> DequantizeLinear -> op
     int32 bias -------------------> DequantizeLinear -> op       (targets that ask for it)
     op [-> Relu] -> QuantizeLinear -> DequantizeLinear -> ...    (targets that ask for it)
+    residual -> the QuantizeLinear and DequantizeLinear of the op beside it -> Add      (likewise)
     quantized table ------------> DequantizeLinear -> Gather     (or see `onnxq.passes.gather_rows`)
 
 A value is quantized once for each spec; a weight is stored once for each spec, and each op gets a
@@ -23,6 +24,7 @@ from onnxq.passes.edit import Editor, constant_array, graph_of, rewire
 from onnxq.passes.gather_rows import gather_rows
 from onnxq.passes.plan import PlannedOp, QuantPlan
 from onnxq.passes.qdq.store import IntegerBias, Stored, store
+from onnxq.passes.residuals import Residual
 from onnxq.types import QParams, QuantSpec
 
 ActivationParams = Callable[[str, QuantSpec], QParams]
@@ -47,6 +49,8 @@ class InsertQdq(GraphPass):
         ops = [op for op in self._plan.ops if op.scheme == "static"]
         for op in sorted(ops, key=lambda op: op.is_table):  # tables read what heads have stored
             insertion.quantize(op)
+        for residual in self._plan.residuals:
+            insertion.join(residual)
         return len(ops)
 
 
@@ -75,6 +79,15 @@ class _Insertion:
         node.replace_input_with(operands.activation, dequantized)
         if op.output is not None:
             self._output(op.output, op.activation, weight_dtype)
+
+    def join(self, residual: Residual) -> None:
+        """Let a sum, and no other reader, read the codes of its residual operand."""
+        node = self._plan.graph_nodes[residual.node]
+        value = node.inputs[residual.index]
+        assert value is not None
+        dtype = value.dtype or ir.DataType.FLOAT
+        dequantized = self._activation(value, residual.activation, dtype)
+        node.replace_input_with(residual.index, dequantized)
 
     def _activation(self, value: ir.Value, spec: QuantSpec, dtype: ir.DataType) -> ir.Value:
         # Where the op before had its output quantized, `value` is what was dequantized from it.

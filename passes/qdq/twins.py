@@ -19,6 +19,7 @@ from onnxq.passes.edit import Editor, constant
 from onnxq.passes.plan import PlannedOp, QuantPlan
 from onnxq.passes.qdq.insert import ActivationParams, InsertQdq
 from onnxq.passes.qdq.sums import Measure, Sums
+from onnxq.passes.residuals import Residual
 from onnxq.passes.transforms.equalize import EQUALIZED
 
 # What activation functions are made of, and the addition of a bias.
@@ -64,6 +65,7 @@ class Twins:
         self.editor = editor
         self._plan = plan
         self._ops: list[PlannedOp] = []
+        self._residuals: list[Residual] = []
         self._nodes: dict[str, ir.Node] = {}
         self._originals: dict[str | None, str | None] = {}
 
@@ -85,13 +87,21 @@ class Twins:
         self._nodes[op.node] = node
         self._ops.append(dataclasses.replace(op, output=output))
 
+    def join(self, residual: Residual, node: ir.Node) -> None:
+        """Let `node` be the copy of a sum that reads codes of copies."""
+        self._nodes[residual.node] = node
+        self._residuals.append(residual)
+
     def alias(self, value: ir.Value, original: ir.Value) -> None:
         """Quantize `value` with the scale of `original`."""
         self._originals[value.name] = self._originals.get(original.name, original.name)
 
     def plan(self) -> QuantPlan:
         """The plan, about the copies."""
-        return dataclasses.replace(self._plan, ops=tuple(self._ops), graph_nodes=self._nodes)
+        ops, residuals = tuple(self._ops), tuple(self._residuals)
+        return dataclasses.replace(
+            self._plan, ops=ops, residuals=residuals, graph_nodes=self._nodes
+        )
 
     def quantize(self, params: ActivationParams) -> None:
         """Quantize the copies."""

@@ -13,6 +13,8 @@ MATMUL = (
     "g (float[8, 32] x, float w_s, int8 w_z, int8[32, 16] w_q, float[16] w_qs) => (float[8, 16] y)"
 )
 
+SUM = "g (float[8, 32] x, float w_s, int8 w_z) => (float[8, 32] y)"
+
 
 def layer(name, kind, inputs, constants, nodes):
     def operands(types):
@@ -42,6 +44,12 @@ def int8():
 
 
 @pytest.fixture
+def residual():
+    model = with_weights(f"{SUM} {{ {QDQ} a = Neg(xd) [sum] s = Add(a, xd) y = Neg(s) }}")
+    return planned_products(model)
+
+
+@pytest.fixture
 def int4():
     model = with_weights(
         "g (float[8, 32] x, int4[32, 16] w_q, float[1, 16] w_s) => (float[8, 16] y) "
@@ -50,11 +58,20 @@ def int4():
     return planned_products(model)
 
 
-def test_what_is_planned(int8, int4):
-    assert [(op.node, op.precision) for op in (*int8, *int4)] == [
+def test_what_is_planned(int8, residual, int4):
+    assert [(op.node, op.precision) for op in (*int8, *residual, *int4)] == [
         ("mm", "int8"),
+        ("sum", "int8"),
         ("mm", "int4 weights"),
     ]
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    ["s = Add(xd, xd) y = Neg(s)", "s = Add(x, x) y = Sub(s, xd)", "s = Add(x, xd) y = Neg(s)"],
+)
+def test_other_sums_are_not_planned(nodes):
+    assert planned_products(with_weights(f"{SUM} {{ {QDQ} {nodes} }}")) == []
 
 
 @pytest.mark.parametrize(
@@ -91,6 +108,18 @@ def test_what_may_stand_between_codes_and_product(between, planned):
 )
 def test_static_int8(tmp_path, int8, found, expected):
     assert verdict(tmp_path, int8, found) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (layer("a", "kgen", ["Float", "Int8"], [], ["sum"]), ("proven", "int8")),
+        (layer("a", "kgen", ["Float", "Float"], [], ["sum"]), ("float", "float")),
+        (layer("a", "kgen", ["Float", "Int8"], [], ["other"]), ("unproven", "unknown")),
+    ],
+)
+def test_residual_sums(tmp_path, residual, found, expected):
+    assert verdict(tmp_path, residual, found) == expected
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,11 @@ GRAPH = (
     "(float[2, 32, 4, 4] y, float[2, 32, 4, 4] r) { [one] a = Conv(x, w1, wb) r = Relu(a) "
     "[two] b = Conv(r, w2) y = Add(r, b) }"
 )
+RESIDUAL = (
+    "g (float[2, 32, 6, 6] x, float[32, 32, 1, 1] w1, float[32, 32, 1, 1] w2, "
+    "float[32, 32, 1, 1] w3) => (float[2, 32, 6, 6] y) { [one] a = Conv(x, w1) r = Relu(a) "
+    "[two] b = Conv(r, w2) [sum] s = Add(b, r) [three] y = Conv(s, w3) }"
+)
 BRANCHES = (
     "g (float[2, 64] x, float[64, 64] w1, float[64, 64] w2) => (float[2, 64] y) { "
     "[one] a = MatMul(x, w1) s = ReduceSum<keepdims = 0>(a) c = Cast<to = 9>(s) "
@@ -36,7 +41,7 @@ def prepared(graph, target):
     return model, plan, stats.params
 
 
-@pytest.mark.parametrize("graph", [GRAPH, BRANCHES])
+@pytest.mark.parametrize("graph", [GRAPH, RESIDUAL, BRANCHES])
 @pytest.mark.parametrize("target", ["ort-cpu", "rtx-sm89"])
 def test_both_models_compute_what_they_compute_alone(graph, target):
     model, plan, params = prepared(graph, target)
@@ -51,9 +56,10 @@ def test_both_models_compute_what_they_compute_alone(graph, target):
     ):
         np.testing.assert_array_equal(found[pair[0]], expected)
         np.testing.assert_allclose(found[pair[1]], rounded, atol=1e-5)
-    (sums,) = beside.sites["one"] if graph is GRAPH else beside.sites["one"][:1]
+    sums = beside.sites["one"][0]
     assert found[sums.noise] > 0
-    assert set(beside.sites) == ({"one", "two"} if graph is GRAPH else {"one"})
+    assert set(beside.sites) == {"one"} | {op.node for op in plan.ops if graph is not BRANCHES}
+    assert bool(plan.residuals) == (graph is RESIDUAL and target == "rtx-sm89")
 
 
 def test_sums_are_over_all_that_was_quantized_before():

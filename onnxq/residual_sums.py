@@ -1,0 +1,57 @@
+"""Whether residual sums read codes or floats: judged by the outputs of the model.
+
+Codes save memory traffic and round what a block hands on once more. Where the outputs are not good
+enough, one more measurement tells whether floats there would make them better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from onnxq.calib.feeds import Sample
+from onnxq.passes.plan import QuantPlan
+from onnxq.passes.qdq.insert import ActivationParams
+from onnxq.recovery import Judged, measure
+
+_GAIN = 1.0  # dB: what floats must be worth, on average over the parts of the outputs
+
+
+def settle(
+    model: ir.Model,
+    plan: QuantPlan,
+    params: ActivationParams,
+    judged: Judged,
+    samples: Sequence[Sample],
+    enough: float,
+) -> tuple[QuantPlan, Judged]:
+    """Let the residual sums of a plan read floats if the outputs gain by it.
+
+    Args:
+        model: The float model, prepared; not modified.
+        plan: Its static plan.
+        params: Gives the calibrated scale and zero point of a value by its name.
+        judged: The outputs as planned.
+        samples: To measure on.
+        enough: For the worst part of the outputs, in dB: nothing is changed where they are that
+            good.
+
+    Returns:
+        The plan, and the outputs with it.
+    """
+    if not plan.residuals or plan.recipe.recovery is None:
+        return plan, judged
+    if not judged.parts or judged.parts[0].sqnr >= enough:
+        return plan, judged
+    floats = plan.leave_float({residual.node: "" for residual in plan.residuals})
+    parts, noise = measure(model, floats, params, samples, judged.shifts)
+    found = replace(judged, parts=parts, noise=noise)
+    if found.mean < judged.mean + _GAIN:
+        return plan, judged
+    why = (
+        f"reading codes, the residual sums cost the outputs {found.mean - judged.mean:.1f} dB "
+        "on average"
+    )
+    return plan.leave_float({residual.node: why for residual in plan.residuals}), found
