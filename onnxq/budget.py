@@ -27,8 +27,8 @@ from onnxq.knapsack import choose
 from onnxq.onnxfile import file_bytes
 from onnxq.passes.choices import stored_bytes
 from onnxq.passes.heads import is_head
-from onnxq.passes.lower import LowerOps
 from onnxq.passes.plan import PlannedOp, QuantPlan
+from onnxq.passes.rewrite import rewrite
 from onnxq.passes.weights._damage import damages
 from onnxq.passes.weights._lazy import not_finite
 from onnxq.progress import progress
@@ -165,14 +165,11 @@ def _room(model: ir.Model, plan: QuantPlan) -> float:
     mean, size = plan.recipe.bits_per_weight, in_bytes(plan.recipe.size_budget, "size budget")
     if mean is not None:
         return _room_for_mean(_matrices(plan), mean)
-    from onnx_ir.passes import common  # noqa: PLC0415
-
     assert size is not None
     clone = model.clone()
     again = plan.again(clone)
     without_data = tuple(replace(op, algorithm="auto") for op in again.ops)  # of the same size
-    LowerOps(replace(again, ops=without_data))(clone)
-    common.RemoveUnusedNodesPass()(clone)
+    rewrite(clone, replace(again, ops=without_data))
     smallest = file_bytes(clone) + _METADATA + _METADATA_OF_OP * len(plan.ops)
     if smallest > size:
         raise RecipeError(

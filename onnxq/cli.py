@@ -72,6 +72,10 @@ def quantize(
         int | None,
         typer.Option(help="int4: bits of the last product's weights, such as 8; 4 by default."),
     ] = None,
+    activation_dtype: Annotated[
+        str | None,
+        typer.Option(help="int4: what activations become, fp16, bf16 or fp32; the model's type."),
+    ] = None,
     min_sqnr: Annotated[
         float | None,
         typer.Option(help="Enough for the worst part of the outputs, in dB; 20 by default."),
@@ -125,6 +129,7 @@ def quantize(
             size_budget=size_budget,
             bits_per_weight=bits_per_weight,
             head_bits=head_bits,
+            activation_dtype=activation_dtype,
             cpu_has_vnni=cpu_has_vnni,
         )
         _print_plan(planned.to_rows(), planned.target.runs_on, as_json=as_json)
@@ -146,6 +151,7 @@ def quantize(
         size_budget=size_budget,
         bits_per_weight=bits_per_weight,
         head_bits=head_bits,
+        activation_dtype=activation_dtype,
         recovery=_recovery(
             no_recover=no_recover,
             min_sqnr=min_sqnr,

@@ -27,17 +27,18 @@ from onnxq.expected import expected_sqnr
 from onnxq.latency import Latency, measure_latency, require_measurable
 from onnxq.onnxfile import stored_bytes
 from onnxq.passes import weights
-from onnxq.passes.lower import LowerOps, opset
+from onnxq.passes.lower import opset
 from onnxq.passes.plan import CANDIDATES, QuantPlan, make_plan, observable
 from onnxq.passes.prepare import prepare
 from onnxq.passes.qdq.insert import InsertQdq
+from onnxq.passes.rewrite import rewrite
 from onnxq.progress import progress
 from onnxq.recipe import Recipe, RecipeLike, resolve
 from onnxq.report import Report
 from onnxq.reporting import make_report, write_metadata
 from onnxq.targets import Target
 from onnxq.targets import get as get_target
-from onnxq.verify import verify
+from onnxq.verify import check_model, verify
 
 if TYPE_CHECKING:
     from onnxq.calib.feeds import DataLike
@@ -63,6 +64,9 @@ class QuantizeResult:
     def save(self, path: str | os.PathLike[str], *, external_data: bool = False) -> None:
         """Write the model, checked by `onnx.checker` and loaded by ONNX Runtime beforehand.
 
+        With activations in bfloat16 it is checked only: ONNX Runtime has no such kernels for the
+        CPU.
+
         Args:
             path: The ONNX file. It appears whole or not at all.
             external_data: Put the weights in `path` + ".data" even if they are small.
@@ -71,8 +75,9 @@ class QuantizeResult:
             OutputError: The file cannot be written.
             ModelError: A weight holds NaN, or the result is not valid.
         """
+        check = check_model if _has_bfloat16(self.model) else verify
         with progress("Writing weights", len(self.model.graph.initializers)) as advance:
-            io.save(self.model, path, external_data=external_data, check=verify, on_weight=advance)
+            io.save(self.model, path, external_data=external_data, check=check, on_weight=advance)
 
 
 def quantize(
@@ -88,6 +93,7 @@ def quantize(
     size_budget: int | str | None = None,
     bits_per_weight: float | None = None,
     head_bits: int | None = None,
+    activation_dtype: str | None = None,
     recovery: Mapping[str, float] | Literal[False] | None = None,
     provider: str = "cpu",
     memory_limit: int | str | None = None,
@@ -114,6 +120,8 @@ def quantize(
         bits_per_weight: The same as a mean over the weights, scales and zero points included.
         head_bits: For int4: the bits of the weights of the last product, whose result is an output
             of the model, and of an embedding that is the same matrix.
+        activation_dtype: For int4: what activations become, "fp16", "bf16" or "fp32". Inputs and
+            outputs of the model keep their types, but for KV caches.
         recovery: Changes to the recipe's `recovery`, the limits to what may stay in float for
             accuracy; False for nothing.
         provider: As for `calibrate`; ops are measured on the CPU.
@@ -135,6 +143,7 @@ def quantize(
         size_budget=size_budget,
         bits_per_weight=bits_per_weight,
         head_bits=head_bits,
+        activation_dtype=activation_dtype,
         has_data=calibration is not None,
     )
     target = _table(target, resolved, cpu_has_vnni)
@@ -189,10 +198,7 @@ def quantize(
     moments = {name: states[name]["square"] for name in plan.second_moments()}
     plan = spend(own, plan, moments)
     expected = expected_sqnr(plan, moments)
-    LowerOps(plan, moments)(own)
-    from onnx_ir.passes import common  # noqa: PLC0415
-
-    common.RemoveUnusedNodesPass()(own)
+    plan = plan.kept_wide(rewrite(own, plan, moments))
     latency = _latency(model, own, feeds) if measure else None
     report = make_report(model, plan, store, measured, before, stored_bytes(own), latency, expected)
     write_metadata(own, report)
@@ -211,6 +217,7 @@ def plan(
     size_budget: int | str | None = None,
     bits_per_weight: float | None = None,
     head_bits: int | None = None,
+    activation_dtype: str | None = None,
     cpu_has_vnni: bool | None = None,
 ) -> QuantPlan:
     """What `quantize` would do to `model`, before any data is read.
@@ -225,6 +232,7 @@ def plan(
         size_budget: As for `quantize`.
         bits_per_weight: As for `quantize`.
         head_bits: As for `quantize`.
+        activation_dtype: As for `quantize`.
         cpu_has_vnni: As for `quantize`.
 
     Raises:
@@ -238,6 +246,7 @@ def plan(
         size_budget=size_budget,
         bits_per_weight=bits_per_weight,
         head_bits=head_bits,
+        activation_dtype=activation_dtype,
     )
     target = _table(target, resolved, cpu_has_vnni)
     _check_names(resolved)
@@ -338,7 +347,13 @@ def _base_opset(recipe: Recipe, target: Target) -> int:
         return target.static(recipe.preset).opset
     if recipe.preset == "int8-dynamic":
         return max(opset(f) for f in target.dynamic().lowerings.values() if isinstance(f, str))
-    return opset(target.weight_only().lowering)
+    least = opset(target.weight_only().lowering)
+    return max(least, _HALF_QDQ_OPSET) if recipe.activation_dtype in ("fp16", "bf16") else least
+
+
+def _has_bfloat16(model: ir.Model) -> bool:
+    values = (value for node in model.graph for value in node.outputs)
+    return any(value.dtype == ir.DataType.BFLOAT16 for value in values)
 
 
 def _check_names(recipe: Recipe) -> None:

@@ -30,6 +30,7 @@ OpType: TypeAlias = Literal[
     "Conv", "ConvTranspose", "Gather", "Gemm", "GRU", "LSTM", "MatMul", "RNN"
 ]
 Preset: TypeAlias = Literal["int8", "fp8", "int16-activations", "int8-dynamic", "int4"]
+ActivationType: TypeAlias = Literal["fp32", "fp16", "bf16"]
 BlockSize: TypeAlias = Annotated[int, Field(ge=16, multiple_of=16)]
 
 
@@ -131,6 +132,8 @@ class Recipe(_Strict):
             embeddings are; a table that is the weight of a product too is stored as that asks.
         head: Replaces the fields given of `weights` for the last product, whose result is an
             output of the model.
+        activation_dtype: What activations become, and KV caches with them; null for the model's own
+            type. For preset int4.
         activations: How activation ranges are found, for presets that quantize activations.
         recovery: How much may stay in float for accuracy; null for nothing.
         exclude: Shell-style patterns of the names of nodes to leave in float.
@@ -144,6 +147,7 @@ class Recipe(_Strict):
     bits_per_weight: Annotated[float, Field(gt=0)] | None = None
     tables: Weights | None = None
     head: Weights | None = None
+    activation_dtype: ActivationType | None = None
     activations: Activations = Activations()
     recovery: Recovery | None = Recovery()
     exclude: tuple[str, ...] = ()
@@ -162,6 +166,8 @@ class Recipe(_Strict):
                 raise ValueError(
                     f"preset {name} has symmetric weights: leave out float_zero_points"
                 )
+            if self.activation_dtype is not None:
+                raise ValueError(f"preset {name} quantizes activations: leave out activation_dtype")
             if any(each.symmetric is False for each in given):
                 raise ValueError(f"preset {name} has symmetric weights: leave out symmetric")
         self._check_budget(given)
@@ -280,6 +286,7 @@ def resolve(
     size_budget: int | str | None = None,
     bits_per_weight: float | None = None,
     head_bits: int | None = None,
+    activation_dtype: str | None = None,
     has_data: bool = False,
 ) -> Recipe:
     """One recipe from a preset and what changes it.
@@ -293,6 +300,7 @@ def resolve(
         size_budget: Replaces that of the recipe, and makes bits "auto" if there are none.
         bits_per_weight: Likewise.
         head_bits: Of the weights of the last product; None for what the recipe says.
+        activation_dtype: Replaces that of the recipe.
         has_data: Whether there is calibration data for weight algorithms to go by.
 
     Raises:
@@ -327,6 +335,7 @@ def resolve(
         merged["recovery"] = {**(merged["recovery"] or {}), **recovery} if recovery else None
     if head_bits is not None:
         merged["head"] = {**(merged["head"] or {}), "bits": head_bits}
+    merged["activation_dtype"] = activation_dtype or merged["activation_dtype"]
     merged["exclude"] = (*merged["exclude"], *exclude)
     try:
         return Recipe.model_validate(merged)

@@ -36,6 +36,11 @@ CANDIDATES = (*_PRODUCTS, "Gather", "GRU", "LSTM", "RNN")
 _NO_CODES = "an op that reads what it adds, or makes it, stays in float: there are no codes to read"
 _TABLE_FORMAT = "int8"  # of tables beside products in 8 bits, fp8 ones too: it is the truest
 _TABLE_ALGORITHM = "auto"  # if that of products goes by activations: tables multiply none
+_ACTIVATION_TYPES: Mapping[str, ir.DataType] = {
+    "fp32": ir.DataType.FLOAT,
+    "fp16": ir.DataType.FLOAT16,
+    "bf16": ir.DataType.BFLOAT16,
+}
 _SCALE_TYPES: Mapping[ir.DataType, ScaleType] = {
     ir.DataType.FLOAT16: "float16",
     ir.DataType.BFLOAT16: "bfloat16",
@@ -121,6 +126,12 @@ class QuantPlan:
         """The ops that multiply an activation."""
         return tuple(op for op in self.ops if not op.is_table)
 
+    @property
+    def activation_type(self) -> ir.DataType | None:
+        """What activations become; None if they stay as they are."""
+        asked = _ACTIVATION_TYPES.get(self.recipe.activation_dtype or "")
+        return None if all(op.operands.weight.dtype == asked for op in self.ops) else asked
+
     def activations(self) -> dict[str, int]:
         """The values to be calibrated, by name, in the order of the graph: their channel axes."""
         values: dict[str, int] = {}
@@ -155,6 +166,16 @@ class QuantPlan:
             if r not in sums
         ]
         return replace(self, ops=tuple(ops), kept=(*self.kept, *kept), residuals=sums)
+
+    def kept_wide(self, reasons: Mapping[str, str]) -> QuantPlan:
+        """This plan, where it is said of the nodes named why they compute in float32."""
+        kept = (
+            replace(k, reason=f"{k.reason}; computed in float32: {reasons[k.node]}")
+            if k.node in reasons
+            else k
+            for k in self.kept
+        )
+        return replace(self, kept=tuple(kept))
 
     def with_weights(self, specs: Mapping[str, QuantSpec]) -> QuantPlan:
         """This plan with other specs for the weights of the ops named."""
@@ -383,8 +404,8 @@ def _weight_only(
         return No("other nodes read its weight too, which the target then dequantizes in float")
     if is_table:  # whose zero points are integers
         weights = weights.model_copy(update={"float_zero_points": False})
-    dtype = operands.weight.dtype or ir.DataType.FLOAT
-    scale_dtype = _SCALE_TYPES.get(dtype, "float32")
+    dtype = _ACTIVATION_TYPES.get(recipe.activation_dtype or "", operands.weight.dtype)
+    scale_dtype = _SCALE_TYPES.get(dtype or ir.DataType.FLOAT, "float32")
     found = choices(weights, reduced, operands.reduced_axis, scale_dtype, support)
     if isinstance(found, No):
         return found
@@ -417,6 +438,13 @@ def _products(weight: ir.Value) -> int:
 
 
 def _check_weights(recipe: Recipe, target: Target, support: WeightOnlySupport) -> None:
+    refused = support.activation_dtypes.get(recipe.activation_dtype or "")
+    if isinstance(refused, No):
+        raise TargetError(
+            f"Target '{target.name}' cannot run activations in {recipe.activation_dtype}: "
+            f"{refused.reason}.",
+            f"{refused.instead}.",
+        )
     for weights in recipe.all_weights():
         size, bits = weights.block_size, weights.bits or BITS
         if isinstance(size, int) and size not in support.block_sizes:

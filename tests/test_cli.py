@@ -236,6 +236,17 @@ def test_a_function_as_data(folder, run):
     assert json.loads(out)["calibration"]["samples"] == 3
 
 
+def test_activations_in_half_the_bytes(folder, run):
+    given = ("quantize", "model.onnx", "--preset", "int4", "--target", "ort-cpu")
+    code, _, _ = run(*given, "-o", "q.onnx", "--activation-dtype", "fp16")
+    assert code == 0
+    scales = [t for t in onnx.load("q.onnx").graph.initializer if "scale" in t.name]
+    assert [tensor.data_type for tensor in scales] == [onnx.TensorProto.FLOAT16]
+    code, _, error = run(*given, "-o", "q.onnx", "--activation-dtype", "bf16")
+    assert code == 2
+    assert "no bfloat16 kernels" in error
+
+
 def test_int4_and_external_data(folder, run):
     code, _, _ = run(
         *("quantize", "model.onnx", "-o", "q.onnx", "--preset", "int4", "--target", "ort-cpu"),

@@ -78,10 +78,6 @@ class StaticSupport:
         residuals_in_codes: Whether an Add reads in codes what nothing but it and quantized ops
             read; see `onnxq.passes.residuals`.
         int32_bias: Whether biases are int32 of scale (input scale * weight scale); float otherwise.
-        gemm_zero_points: Whether a Gemm runs in low precision only if its weight has zero points,
-            which are all 0.
-        bias_rows: Whether a constant added to a MatMul of more than two dimensions is to be a row,
-            [1, N], because the runtime makes a Gemm in float of one with a vector.
         warning: What the user should know before relying on it; empty if nothing.
         without_weights: Why an op type without weights is left in float, where that was measured.
     """
@@ -95,8 +91,6 @@ class StaticSupport:
     gathers_codes: bool = False
     residuals_in_codes: bool = False
     int32_bias: bool = False
-    gemm_zero_points: bool = False
-    bias_rows: bool = False
     warning: str = ""
     without_weights: Mapping[str, No] = field(default_factory=dict)
 
@@ -134,6 +128,7 @@ class WeightOnlySupport:
         ragged_blocks: Whether the last block of a column may be shorter than the others.
         single_blocks: Whether a column of one block only runs fused too.
         shared_weights: Whether a weight that several products read stays fused in each of them.
+        activation_dtypes: Why activations cannot be "fp16" or "bf16", if they cannot.
     """
 
     lowering: str
@@ -146,6 +141,7 @@ class WeightOnlySupport:
     ragged_blocks: bool
     single_blocks: bool
     shared_weights: bool
+    activation_dtypes: Mapping[str, No] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

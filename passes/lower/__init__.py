@@ -15,6 +15,7 @@ from onnxq import registry
 from onnxq.errors import TargetError
 from onnxq.passes import weights
 from onnxq.passes.base import GraphPass
+from onnxq.passes.casts import uncast
 from onnxq.passes.edit import Editor
 from onnxq.passes.lower.base import Lowering
 from onnxq.passes.plan import PlannedOp, QuantPlan
@@ -58,7 +59,7 @@ class LowerOps(GraphPass):
         first, source = ops[0], ops[0].operands.weight.const_value
         assert source is not None
         moment = common_moment(ops, self._plan.inputs, self._moments)
-        return LazyWeight(source, first.weight, weights.get(first.algorithm, moment))
+        return LazyWeight(uncast(source), first.weight, weights.get(first.algorithm, moment))
 
     def _form(self, op: PlannedOp) -> str:
         if op.scheme == "weight-only":

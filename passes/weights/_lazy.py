@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from onnxq.errors import ModelError, NotFiniteError
 from onnxq.passes.weights import WeightAlgorithm
 from onnxq.types import Array, QTensor, QuantSpec
+
+_LARGEST_HALF = 65504
 
 
 class LazyWeight:
@@ -60,12 +63,25 @@ class LazyWeight:
 
     def _quantize(self) -> QTensor:
         try:
-            return self._algorithm(self.source.numpy(), self.spec)
+            quantized = self._algorithm(self.source.numpy(), self.spec)
+            self._require_fitting(quantized)
+            return quantized
         except NotFiniteError as failure:
             raise not_finite(self.source) from failure
         finally:
             if isinstance(self.source, ir.ExternalTensor):
                 self.source.release()
+
+    def _require_fitting(self, quantized: QTensor) -> None:
+        """Fail on a scale that the search had to cut off at the end of float16."""
+        if self.spec.scale_dtype != "float16" or not quantized.params.scale.size:
+            return
+        if np.abs(quantized.params.scale).max() >= _LARGEST_HALF:
+            raise ModelError(
+                f"The weight '{self.source.name}' is too large for scales in float16.",
+                "Ask for activations in another type, or keep the nodes that read it in float "
+                "with --exclude.",
+            )
 
 
 def not_finite(weight: ir.TensorProtocol) -> ModelError:

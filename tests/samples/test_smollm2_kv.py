@@ -1,6 +1,7 @@
 """The Llama graph with a KV cache computes what transformers computes."""
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import smollm2_kv
 
@@ -74,3 +75,20 @@ def test_int4_with_data_of_an_empty_cache(original):
         found = runtime.session(result.model).run(["logits"], feed(IDS))[0]
         noise.append(np.square(found - expected).mean())
     assert noise[1] < noise[0]
+
+
+def test_halves_and_their_caches(original):
+    weights, _ = original
+    result = onnxq.quantize(
+        smollm2_kv.build(CONFIG, weights), preset="int4", target="ort-cpu", activation_dtype="fp16"
+    )
+    tokens, *cache = result.model.graph.outputs
+    assert tokens.dtype == ir.DataType.FLOAT
+    assert {value.dtype for value in cache} == {ir.DataType.FLOAT16}
+    assert {value.dtype for value in result.model.graph.inputs[2:]} == {ir.DataType.FLOAT16}
+    wide = onnxq.quantize(smollm2_kv.build(CONFIG, weights), preset="int4", target="ort-cpu")
+    first = {n: a.astype("f2") if a.dtype == "f4" else a for n, a in feed(IDS).items()}
+    found = runtime.session(result.model).run(None, first)
+    assert found[1].dtype == np.float16
+    expected = runtime.session(wide.model).run(["logits"], feed(IDS))[0]
+    np.testing.assert_allclose(found[0], expected, atol=0.1)

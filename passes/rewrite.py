@@ -1,0 +1,39 @@
+"""Write a plan without Q/DQ into the model: the type of activations, and the forms of ops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from onnxq.passes.lower import LowerOps
+from onnxq.passes.plan import QuantPlan
+from onnxq.passes.transforms.set_activation_type import SetActivationType
+from onnxq.types import Array
+
+
+def rewrite(
+    model: ir.Model, plan: QuantPlan, moments: Mapping[str, Array] | None = None
+) -> dict[str, str]:
+    """Edit `model` in place.
+
+    Args:
+        model: As planned.
+        plan: Its plan.
+        moments: As for `LowerOps`.
+
+    Returns:
+        Why a node computes in float32 although activations become narrower, by its name.
+
+    Raises:
+        ModelError: The type of activations cannot be changed.
+    """
+    wide: dict[str, str] = {}
+    if plan.activation_type is not None:
+        change = SetActivationType(plan.activation_type, {op.node for op in plan.ops})
+        change(model)
+        wide = change.kept
+    LowerOps(plan, moments)(model)
+    common.RemoveUnusedNodesPass()(model)
+    return wide
