@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onnxq.comparison import compare
+    from onnxq.conversion import convert
     from onnxq.engines import build
     from onnxq.errors import OnnxqError
     from onnxq.io import load, save
@@ -24,6 +25,7 @@ __all__ = [
     "build",
     "calibrate",
     "compare",
+    "convert",
     "load",
     "plan",
     "quantize",
@@ -36,6 +38,7 @@ _HOMES = {
     "build": "onnxq.engines",
     "calibrate": "onnxq.pipeline",
     "compare": "onnxq.comparison",
+    "convert": "onnxq.conversion",
     "load": "onnxq.io",
     "plan": "onnxq.pipeline",
     "quantize": "onnxq.pipeline",

@@ -30,6 +30,9 @@ app = typer.Typer(
 Model = Annotated[Path, typer.Argument(help="An ONNX file.", show_default=False)]
 Provider = Annotated[str, typer.Option(help="Where ONNX Runtime runs: cpu or cuda.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+ExternalData = Annotated[
+    bool, typer.Option("--external-data", help="Put the weights in a file beside the model.")
+]
 MemoryLimit = Annotated[
     str | None,
     typer.Option(help="How much the activations of one feed may take at once, such as 2GB."),
@@ -104,9 +107,7 @@ def quantize(
         bool,
         typer.Option("--measure", help="Measure the latency beside float's on this CPU (ort-cpu)."),
     ] = False,
-    external_data: Annotated[
-        bool, typer.Option("--external-data", help="Put the weights in a file beside the model.")
-    ] = False,
+    external_data: ExternalData = False,
     report: Annotated[
         Path | None, typer.Option(help="Write what was done and why: .json or .html.")
     ] = None,
@@ -321,6 +322,28 @@ def compare(
             f"The lowest SQNR is {comparison.min_sqnr_db:.2f} dB; {min_sqnr:.2f} dB was asked for."
         )
         raise typer.Exit(1)
+
+
+@app.command()
+def convert(
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
+    to: Annotated[str, typer.Option(help="matmul-nbits or block-dequantize.")],
+    external_data: ExternalData = False,
+    as_json: Json = False,
+) -> None:
+    """Bring blockwise weights into the form of another runtime, with the codes that they have."""
+    from onnxq import conversion, io  # noqa: PLC0415
+
+    io.ensure_writable(output)
+    result = conversion.convert(model, to=to)
+    result.save(output, external_data=external_data)
+    for note in result.notes:
+        _say(f"note: {note}")
+    if as_json:
+        _print_json({"form": result.form, "nodes": result.nodes, "notes": result.notes})
+    else:
+        print(f"{output}: {result.nodes} ops converted to {result.form}")
 
 
 @app.command()

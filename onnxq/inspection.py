@@ -43,10 +43,13 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     for value in model.graph.initializers.values():
         if value.const_value is not None:
             weights[value.const_value.dtype.name.lower()] += value.const_value.nbytes
+    target = model.metadata_props.get(f"{METADATA}.target", "not quantized by onnxq")
+    if (form := model.metadata_props.get(f"{METADATA}.form")) is not None:
+        target += f", converted to {form}"
     recipe = json.loads(model.metadata_props.get(f"{METADATA}.recipe", "{}"))
     return {
         "path": str(path),
-        "target": model.metadata_props.get(f"{METADATA}.target", "not quantized by onnxq"),
+        "target": target,
         "preset": recipe.get("preset", "none"),
         "runs_on": model.metadata_props.get(f"{METADATA}.runs_on", ""),
         "file_bytes": path.stat().st_size,

@@ -54,9 +54,16 @@ class WeightInFile(ir.LazyTensor):
                 file.write(source.read(min(_BLOCK_BYTES, self.nbytes - start)))
 
     def _read(self) -> ir.Tensor[Array]:
+        """The weight; codes of less than a byte are unpacked."""
         with self._opened() as source:
-            array = np.fromfile(source, self.dtype.numpy(), self.size, offset=self.offset)
-        return ir.Tensor(array.reshape(self.shape.numpy()), self.dtype, name=self.name)
+            stored = np.fromfile(source, np.uint8, self.nbytes, offset=self.offset)
+        if self.dtype.bitwidth < 8:
+            proto = onnx.TensorProto(dims=self.shape.numpy(), data_type=int(self.dtype))
+            proto.raw_data = stored.tobytes()
+            array = ir.serde.TensorProtoTensor(proto).numpy()
+        else:
+            array = stored.view(self.dtype.numpy()).reshape(self.shape.numpy())
+        return ir.Tensor(array, self.dtype, name=self.name)
 
     @contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
@@ -153,7 +160,7 @@ def _tensor(
     if place is None or place[1] < _LEFT_BYTES:
         return None
     proto = onnx.TensorProto.FromString(header)
-    if ir.DataType(proto.data_type).bitwidth < 8 or proto.name in places:
+    if proto.name in places:
         return None
     places[proto.name] = place
     return field_header(GRAPH_INITIALIZER, len(header)) + header

@@ -505,3 +505,15 @@ def test_bits_for_a_budget(folder, run):
     code, _, err = run(*given, "-o", "out.onnx", "--bits", "many")
     assert code == 2
     assert "weights.bits" in err
+
+
+def test_convert(folder, run):
+    run("quantize", "model.onnx", "-o", "packed.onnx", "--preset", "int4", "--target", "ort-cpu")
+    code, out, err = run("convert", "packed.onnx", "-o", "plain.onnx", "--to", "block-dequantize")
+    assert (code, out, err) == (0, "plain.onnx: 1 ops converted to block-dequantize\n", "")
+    code, out, _ = run("convert", "plain.onnx", "-o", "back.onnx", "--to", "matmul-nbits", "--json")
+    assert (code, json.loads(out)) == (0, {"form": "matmul-nbits", "nodes": 1, "notes": []})
+    code, _, err = run("convert", "back.onnx", "-o", "more.onnx", "--to", "matmul-nbits")
+    assert code == 2
+    assert "has no DequantizeLinear with a block size" in err
+    assert not (folder / "more.onnx").exists()

@@ -31,7 +31,9 @@ def test_import():
     assert loaded("import onnxq") == {"onnxq"}
 
 
-@pytest.mark.parametrize("command", ["", "quantize", "calibrate", "build", "compare", "inspect"])
+@pytest.mark.parametrize(
+    "command", ["", "quantize", "calibrate", "build", "compare", "convert", "inspect"]
+)
 def test_help(command):
     run = (
         "import sys; sys.argv = ['onnxq', *'" + command + "'.split(), '--help']\n"

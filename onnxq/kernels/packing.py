@@ -85,3 +85,39 @@ def pack(codes, columns, bits, add, padding, packed, first, last):
     for lane in range(first, last):
         for r in range(rows, packed.shape[1] * per):
             packed[lane, r // per] |= np.uint8(padding << np.uint8(r % per * bits))
+
+
+@kernel(types.void(array(_U8, 2), BOOL, I64, _U8, array(_U8, 2, written=True), I64, I64))
+def unpack(packed, columns, bits, add, codes, first, last):
+    """The inverse of `pack`, for the lanes from `first` to `last`; what pads a row is left.
+
+    Args:
+        packed: [lanes, bytes].
+        columns: Whether codes are [lanes, rows].
+        bits: Of a code: 2, 4 or 8.
+        add: Added to every code, modulo 256.
+        codes: [rows, lanes], or [lanes, rows] for `columns`; written.
+        first: The first lane.
+        last: The one after the last.
+    """
+    per = 8 // bits
+    mask = np.uint8((1 << bits) - 1)
+    if columns:
+        for lane in range(first, last):
+            source, target = packed[lane], codes[lane]
+            for r in range(target.size):
+                shift = np.uint8(r % per * bits)
+                target[r] = np.uint8(((source[r // per] >> shift) & mask) + add)
+        return
+    for lane in range(first, last, _LANES):
+        lanes = min(_LANES, last - lane)
+        for start in range(0, codes.shape[0], _BYTES):
+            rows = min(_BYTES, codes.shape[0] - start)
+            tile = np.empty((rows, lanes), np.uint8)
+            for l in range(lanes):
+                source = packed[lane + l]
+                for r in range(rows):
+                    shift = np.uint8((start + r) % per * bits)
+                    tile[r, l] = np.uint8(((source[(start + r) // per] >> shift) & mask) + add)
+            for r in range(rows):
+                codes[start + r, lane : lane + lanes] = tile[r]

@@ -11,11 +11,13 @@ a product reads them through a Reshape, which ONNX Runtime computes when it load
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
 from onnxq import formats
-from onnxq.passes.edit import remove, replace_output
+from onnxq.passes.edit import Editor, remove, replace_output
 from onnxq.passes.lower.base import Lowering
 from onnxq.passes.lower.matmul_nbits import packed_parts
 from onnxq.passes.plan import PlannedOp
@@ -33,39 +35,66 @@ class GatherBlockQuantized(Lowering):
     def lower(self, node: ir.Node, op: PlannedOp, lazy: LazyWeight) -> None:
         """See `Lowering.lower`."""
         assert isinstance(op.weight.granularity, PerBlock)
-        codes, *params = self.constants(op, lazy)
-        old = node.outputs[0]
-        output = self.editor.node(
-            "GatherBlockQuantized",
-            [self._rows(node, op, codes) if op.tied else codes, node.inputs[1], *params],
-            name=f"{op.node}_GatherBlockQuantized",
-            before=node,
-            domain=_DOMAIN,
-            attributes={
-                "bits": formats.get(op.weight.format).bits,
-                "block_size": op.weight.granularity.size,
-                "gather_axis": 0,
-                "quantize_axis": 1,
-            },
-            dtype=op.operands.weight.dtype,
-            shape=old.shape,
-        )
-        replace_output(old, output)
-        remove([node])
-
-    def _rows(self, node: ir.Node, op: PlannedOp, codes: ir.Value) -> ir.Value:
-        """Codes in the form of MatMulNBits as rows."""
-        assert codes.shape is not None
-        shape = [codes.shape.numpy()[0], -1]
-        graph, name = self.editor.model.graph, f"{op.operands.weight.name}_rows"
-        rows = self.editor.initializer(graph, name, np.array(shape))
-        return self.editor.node(
-            "Reshape", [codes, rows], name=f"{op.node}_rows", before=node, dtype=codes.dtype
-        )
+        bits, size = formats.get(op.weight.format).bits, op.weight.granularity.size
+        write_table(self.editor, node, self.constants(op, lazy), bits, size, tied=op.tied)
 
     def parts(self, op: PlannedOp, lazy: LazyWeight) -> dict[str, ir.LazyTensor]:
         """See `Lowering.parts`."""
         return packed_parts(op, lazy, as_matrix=not op.tied)
+
+
+def write_table(
+    editor: Editor,
+    node: ir.Node,
+    constants: Sequence[ir.Value],
+    bits: int,
+    block_size: int,
+    *,
+    tied: bool,
+) -> ir.Node:
+    """Replace the Gather `node` by GatherBlockQuantized.
+
+    Args:
+        editor: Of the model.
+        node: Gathers rows.
+        constants: Codes, scales and perhaps zero points.
+        bits: Of a code.
+        block_size: Codes that share a scale.
+        tied: Whether the codes are in the form of MatMulNBits.
+    """
+    codes, *params = constants
+    old = node.outputs[0]
+    output = editor.node(
+        "GatherBlockQuantized",
+        [_rows(editor, node, codes) if tied else codes, node.inputs[1], *params],
+        name=f"{node.name}_GatherBlockQuantized",
+        before=node,
+        domain=_DOMAIN,
+        attributes={
+            "bits": bits,
+            "block_size": block_size,
+            "gather_axis": 0,
+            "quantize_axis": 1,
+        },
+        dtype=params[0].dtype,
+        shape=old.shape,
+    )
+    replace_output(old, output)
+    remove([node])
+    table = output.producer()
+    assert table is not None
+    return table
+
+
+def _rows(editor: Editor, node: ir.Node, codes: ir.Value) -> ir.Value:
+    """Codes in the form of MatMulNBits as rows."""
+    assert codes.shape is not None
+    shape = np.array([codes.shape.numpy()[0], -1])
+    name = (codes.name or "").removesuffix("_codes")
+    rows = editor.initializer(editor.model.graph, f"{name}_rows", shape)
+    return editor.node(
+        "Reshape", [codes, rows], name=f"{node.name}_rows", before=node, dtype=codes.dtype
+    )
 
 
 LOWERING = GatherBlockQuantized

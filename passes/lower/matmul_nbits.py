@@ -10,11 +10,13 @@ ceil(ceil(K / block_size) * bits / 8) bytes per output, absent if they are 2^(bi
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import onnx_ir as ir
 
 from onnxq import formats
-from onnxq.passes.edit import remove, replace_output
+from onnxq.passes.edit import Editor, remove, replace_output
 from onnxq.passes.lower.base import Lowering
 from onnxq.passes.plan import PlannedOp
 from onnxq.passes.weights._lazy import LazyWeight
@@ -33,41 +35,68 @@ class MatMulNBits(Lowering):
         """See `Lowering.lower`."""
         assert isinstance(op.weight.granularity, PerBlock)
         outputs, reduced = _matrix(op, lazy)
-        inputs = [node.inputs[op.operands.activation], *self.constants(op, lazy)]
-        bias = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
-        fused_bias = bias is not None and bias.shape is not None and bias.shape == (outputs,)
-        if fused_bias:
-            inputs += [None] * (5 - len(inputs)) + [bias]
-        old = node.outputs[0]
-        output = self.editor.node(
-            "MatMulNBits",
-            inputs,
-            name=f"{op.node}_MatMulNBits",
-            before=node,
-            domain=_DOMAIN,
-            attributes={
+        write_product(
+            self.editor,
+            node,
+            node.inputs[op.operands.activation],
+            self.constants(op, lazy),
+            {
                 "K": reduced,
                 "N": outputs,
                 "bits": formats.get(op.weight.format).bits,
                 "block_size": op.weight.granularity.size,
             },
-            dtype=op.operands.weight.dtype,
-            shape=old.shape,
+            op.operands.weight.dtype,
         )
-        if bias is not None and not fused_bias:
-            output = self.editor.node(
-                "Add",
-                [output, bias],
-                name=f"{op.node}_bias",
-                before=node,
-                dtype=op.operands.weight.dtype,
-            )
-        replace_output(old, output)
-        remove([node])
 
     def parts(self, op: PlannedOp, lazy: LazyWeight) -> dict[str, ir.LazyTensor]:
         """See `Lowering.parts`."""
         return packed_parts(op, lazy)
+
+
+def write_product(
+    editor: Editor,
+    node: ir.Node,
+    activation: ir.Value | None,
+    constants: Sequence[ir.Value],
+    attributes: Mapping[str, int],
+    dtype: ir.DataType | None,
+) -> ir.Node:
+    """Replace the MatMul or Gemm `node` by MatMulNBits.
+
+    Args:
+        editor: Of the model.
+        node: A Gemm has alpha and beta 1.
+        activation: What it multiplies.
+        constants: Codes, scales and perhaps zero points.
+        attributes: Of the new node.
+        dtype: Of its output.
+    """
+    inputs = [activation, *constants]
+    bias = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
+    fused_bias = bias is not None and bias.shape is not None and bias.shape == (attributes["N"],)
+    if fused_bias:
+        inputs += [None] * (5 - len(inputs)) + [bias]
+    old = node.outputs[0]
+    output = editor.node(
+        "MatMulNBits",
+        inputs,
+        name=f"{node.name}_MatMulNBits",
+        before=node,
+        domain=_DOMAIN,
+        attributes=attributes,
+        dtype=dtype,
+        shape=old.shape,
+    )
+    product = output.producer()
+    assert product is not None
+    if bias is not None and not fused_bias:
+        output = editor.node(
+            "Add", [output, bias], name=f"{node.name}_bias", before=node, dtype=dtype
+        )
+    replace_output(old, output)
+    remove([node])
+    return product
 
 
 def packed_parts(

@@ -37,3 +37,28 @@ def pack_rows(
 
     threads.shared(work, outputs)
     return packed
+
+
+def unpack_rows(
+    packed: Array, rows_are_outputs: bool, bits: int, shift: int, reduced: int
+) -> Array:
+    """The codes that `pack_rows` packed.
+
+    Args:
+        packed: uint8 [outputs, row_bytes].
+        rows_are_outputs: Whether codes shall be [outputs, reduced]; otherwise [reduced, outputs].
+        bits: 2, 4 or 8.
+        shift: Added to every code, modulo 256.
+        reduced: Codes of an output.
+    """
+    from onnxq.kernels import packing, threads  # noqa: PLC0415
+
+    packed = np.ascontiguousarray(packed)
+    outputs = len(packed)
+    codes = np.empty((outputs, reduced) if rows_are_outputs else (reduced, outputs), np.uint8)
+
+    def work(first: int, last: int) -> None:
+        packing.unpack(packed, rows_are_outputs, bits, np.uint8(shift % 256), codes, first, last)
+
+    threads.shared(work, outputs)
+    return codes

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from onnxruntime.capi._pybind_state import quantize_matmul_4bits
 
 from onnxq.passes.weights import rtn
-from onnxq.passes.weights._packing import pack_rows
+from onnxq.passes.weights._packing import pack_rows, unpack_rows
 from onnxq.types import PerBlock, QuantSpec
 
 TYPES = {2: ml_dtypes.uint2, 4: ml_dtypes.uint4, 8: np.uint8}
@@ -35,6 +35,8 @@ def test_rows_are_packed_as_onnx_packs_them(bits, data):
         source = codes if turned else codes.T
         packed = pack_rows(source, turned, bits, 0, 1 << (bits - 1), row_bytes)
         assert packed.tobytes() == expected
+        found = unpack_rows(packed, turned, bits, 3, codes.shape[1])
+        np.testing.assert_array_equal(found, source + np.uint8(3))
 
 
 def test_signed_codes_are_shifted():
