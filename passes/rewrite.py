@@ -31,7 +31,11 @@ def rewrite(
     """
     wide: dict[str, str] = {}
     if plan.activation_type is not None:
-        change = SetActivationType(plan.activation_type, {op.node for op in plan.ops})
+        change = SetActivationType(
+            plan.activation_type,
+            {op.node for op in plan.ops},
+            plan.target.weight_only().wide_attention,
+        )
         change(model)
         wide = change.kept
     LowerOps(plan, moments)(model)

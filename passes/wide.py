@@ -49,7 +49,7 @@ _LEADS = "what it gives is read in float32 alone"
 
 
 def wide_nodes(
-    model: ir.Model, narrow: ir.DataType, products: AbstractSet[str]
+    model: ir.Model, narrow: ir.DataType, products: AbstractSet[str], wide_attention: str = ""
 ) -> dict[ir.Node, str]:
     """The nodes of the main graph that stay in float32, each with its reason.
 
@@ -57,6 +57,7 @@ def wide_nodes(
         model: With the types of its values known.
         narrow: What activations become.
         products: The names of nodes that do not stay, whatever they read.
+        wide_attention: Why products with the result of a Softmax stay; empty if they do not.
 
     Raises:
         ModelError: One of those reads what does not fit.
@@ -72,6 +73,8 @@ def wide_nodes(
         misfit = _misfit(reads, unfit, narrow)
         counts = _COUNTS if exact.intersection(reads) else None
         reason = _need(node, model, narrow) or misfit or counts or _too_small(reads, narrow)
+        if wide_attention and _weighs(node):
+            reason = wide_attention
         if reason is not None:
             wide[node] = reason
         if node.op_type in _BOUNDING:
@@ -115,6 +118,20 @@ def _need_of_cast(node: ir.Node) -> str | None:
     if source is None or source.dtype not in FLOATS:
         return _MADE
     return "the model casts to it" if made == ir.DataType.FLOAT else None
+
+
+def _weighs(node: ir.Node) -> bool:
+    """Whether a node multiplies what a Softmax gives by what the model computes."""
+    if node.op_type != "MatMul" or any(constant(value) is not None for value in node.inputs):
+        return False
+    value = node.inputs[0]
+    while value is not None and (producer := value.producer()) is not None:
+        if producer.op_type == "Softmax":
+            return True
+        if producer.op_type not in _POINTWISE:
+            return False
+        value = next((v for v in producer.inputs if v is not None and v.dtype in FLOATS), None)
+    return False
 
 
 def _is_for(node: ir.Node, wide: dict[ir.Node, str]) -> bool:

@@ -129,6 +129,8 @@ class WeightOnlySupport:
         single_blocks: Whether a column of one block only runs fused too.
         shared_weights: Whether a weight that several products read stays fused in each of them.
         activation_dtypes: Why activations cannot be "fp16" or "bf16", if they cannot.
+        wide_attention: Why products with the result of a Softmax stay in float32 where activations
+            are narrower; empty if they do not.
     """
 
     lowering: str
@@ -142,6 +144,7 @@ class WeightOnlySupport:
     single_blocks: bool
     shared_weights: bool
     activation_dtypes: Mapping[str, No] = field(default_factory=dict)
+    wide_attention: str = ""
 
 
 @dataclass(frozen=True)

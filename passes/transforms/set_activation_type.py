@@ -40,16 +40,20 @@ class SetActivationType(GraphPass):
     Args:
         dtype: float32, float16 or bfloat16.
         products: The names of nodes whose activations have this type whatever they read.
+        wide_attention: As for `onnxq.passes.wide.wide_nodes`.
 
     Attributes:
         kept: The nodes that compute in float32 although `dtype` is narrower, each with its reason.
     """
 
-    def __init__(self, dtype: ir.DataType, products: AbstractSet[str]) -> None:
+    def __init__(
+        self, dtype: ir.DataType, products: AbstractSet[str], wide_attention: str = ""
+    ) -> None:
         super().__init__()
         self.kept: dict[str, str] = {}
         self._dtype = dtype
         self._products = products
+        self._wide_attention = wide_attention
 
     def edit(self, model: ir.Model) -> int:
         """See `GraphPass.edit`.
@@ -61,7 +65,7 @@ class SetActivationType(GraphPass):
         _require_flat(model)
         wide: dict[ir.Node, str] = {}
         if self._dtype != _WIDE:
-            wide = wide_nodes(model, self._dtype, self._products)
+            wide = wide_nodes(model, self._dtype, self._products, self._wide_attention)
             self.kept = {node.name or "": reason for node, reason in wide.items()}
         return _Conversion(model, self._dtype, wide).run()
 

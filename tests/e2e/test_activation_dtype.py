@@ -74,6 +74,18 @@ def test_an_engine_of_halves(tmp_path, dtype):
     assert all(name in op.evidence for op in engine.attestation.ops)
 
 
+def test_an_engine_of_a_transformer_in_halves(tmp_path):
+    quantize(models.path("minilm"), "rtx-sm89").save(tmp_path / "m.onnx")
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    engine = onnxq.build(
+        tmp_path / "m.onnx",
+        tmp_path / "m.engine",
+        target="rtx-sm89",
+        shapes=dict.fromkeys(names, "1x8:1x64:1x128"),
+    )
+    assert engine.attestation.summary()["proven"] == 36
+
+
 def test_what_runs_no_bfloat16_refuses_it_early():
     with pytest.raises(TargetError, match=r"'ort-cpu' cannot run activations in bf16: .* kernels"):
         quantize(with_weights(MLP, 21), dtype="bf16")

@@ -12,10 +12,10 @@ from onnxq.passes.wide import wide_nodes
 HALF, BFLOAT = ir.DataType.FLOAT16, ir.DataType.BFLOAT16
 
 
-def wide(graph, narrow=HALF, products=(), **weights):
+def wide(graph, narrow=HALF, products=(), wide_attention="", **weights):
     model = with_weights(graph, 21, **weights)
     infer_types(model)
-    found = wide_nodes(model, narrow, set(products))
+    found = wide_nodes(model, narrow, set(products), wide_attention)
     return {node.outputs[0].name: reason for node, reason in found.items()}
 
 
@@ -47,6 +47,12 @@ def test_a_mask_that_fits_needs_no_reason_of_its_own():
     found = wide(ATTENTION, w_masked=np.array(-1e4), **NUMBERS)
     assert set(found) == {"masked", "shares", "scaled", "mask"}
     assert found["mask"] == "what it gives is read in float32 alone"
+
+
+def test_products_with_what_a_softmax_gives():
+    found = wide(ATTENTION, w_masked=np.array(-1e4), wide_attention="so", **NUMBERS)
+    assert found["y"] == "so"
+    assert "scores" not in found
 
 
 def test_bfloat16_is_as_wide_as_float32_but_for_its_end():
