@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx_ir as ir
 
 from onnxq.errors import DataError, MissingPackageError, ModelError, OnnxqError, OutputError
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     import onnxruntime as ort  # type: ignore[import-untyped]
 
 _EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_FED: Mapping[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+}
 _PROTOBUF_SAFE_BYTES = 1_500_000_000  # a protobuf ends at 2 GiB, and the graph needs room too
 _FOLDER = "session.model_external_initializers_file_folder_path"
 _FATAL_ONLY = 4  # errors are raised as exceptions; they need not be printed as well
@@ -119,6 +124,16 @@ def run(
             "Check that the model accepts these shapes and values.",
         ) from failure
     return arrays
+
+
+def fitted(session: ort.InferenceSession, feed: Mapping[str, Array]) -> dict[str, Array]:
+    """`feed`, its floats in the types of a model's inputs: KV caches may have got another one."""
+    found = dict(feed)
+    for spec in session.get_inputs():
+        dtype, array = _FED.get(spec.type), feed.get(spec.name)
+        if dtype is not None and array is not None and array.dtype in _FED.values():
+            found[spec.name] = array.astype(dtype, copy=False)
+    return found
 
 
 def _onnxruntime() -> Any:  # noqa: ANN401

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from onnxq.io import ModelLike
 
 _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
+_FED = (ir.DataType.FLOAT, ir.DataType.FLOAT16)  # what stands for each other in an input
 _NUMBERS = (
     *_FLOATS,
     "tensor(bool)",
@@ -97,8 +98,8 @@ def compare(
 
     Args:
         reference: The float model: a path, or a model.
-        candidate: The quantized model, with the same inputs. Outputs are paired by name, or by
-            position if the names differ.
+        candidate: The quantized model, with the same inputs, of which floats may have become
+            float16. Outputs are paired by name, or by position if the names differ.
         data: As for `onnxq.calibrate`.
         provider: Where ONNX Runtime runs: "cpu" or "cuda".
 
@@ -122,7 +123,8 @@ def compare(
     with progress("Comparing", feeds.length) as advance:
         for sample in feeds:
             expected = runtime.run(left, list(names), sample.feed, sample.label)
-            found = runtime.run(right, list(names.values()), sample.feed, sample.label)
+            feed = runtime.fitted(right, sample.feed)
+            found = runtime.run(right, list(names.values()), feed, sample.label)
             for error, one, other in zip(errors, expected, found, strict=True):
                 if one.shape != other.shape:
                     raise ModelError(
@@ -155,12 +157,16 @@ def _require_same_inputs(reference: ir.Model, candidate: ir.Model) -> None:
     left, right = ({i.name: i for i in model_inputs(m)} for m in (reference, candidate))
     for name in (*left, *right):
         one, other = left.get(name), right.get(name)
-        if one is None or other is None or one.dtype != other.dtype:
+        if one is None or other is None or not _alike(one.dtype, other.dtype):
             raise ModelError(
                 f"The models differ in the input '{name}': {one or 'absent'} in the reference, "
                 f"{other or 'absent'} in the candidate.",
                 "Compare a model with what was made from it.",
             )
+
+
+def _alike(one: ir.DataType, other: ir.DataType) -> bool:
+    return one == other or (one in _FED and other in _FED)
 
 
 def _pair_outputs(

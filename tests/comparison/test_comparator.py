@@ -112,6 +112,13 @@ def test_outputs_are_paired_by_name_in_any_order():
     assert [o.sqnr_db for o in found.outputs] == [math.inf, math.inf]
 
 
+def test_floats_are_fed_as_halves_where_a_model_takes_those():
+    graph = "g ({0}[n, 2] x) => ({0}[n, 2] y) {{ y = Neg(x) }}"
+    one, other = (ir.from_onnx_text(HEAD + graph.format(t)) for t in ("float", "float16"))
+    (found,) = compare(one, other, DATA).outputs
+    assert found.cosine > 0.999999
+
+
 @pytest.mark.parametrize(
     ("candidate", "message"),
     [
