@@ -23,6 +23,7 @@ from onnxq.passes.edit import constant
 from onnxq.passes.value_types import FLOATS, float_inputs, formal, is_fixed, schema
 from onnxq.types import Array
 
+_PART = 1 << 20  # elements that are looked at together
 _NORMS = ("SimplifiedLayerNormalization", "LayerNormalization", "RMSNormalization")
 _OF_ONNX_RUNTIME = (
     *_NORMS,
@@ -113,7 +114,7 @@ def _need(node: ir.Node, model: ir.Model, narrow: ir.DataType) -> str | None:
 
 def _need_of_cast(node: ir.Node) -> str | None:
     source, made = node.inputs[0], node.outputs[0].dtype
-    if made not in FLOATS:
+    if made not in FLOATS or (source is not None and source.dtype == ir.DataType.BOOL):
         return None
     if source is None or source.dtype not in FLOATS:
         return _MADE
@@ -196,5 +197,8 @@ def _largest(tensor: ir.TensorProtocol | None) -> float:
 
 
 def _largest_of(array: Array) -> float:
-    magnitudes = np.abs(array)
-    return float(magnitudes.max(initial=0, where=np.isfinite(magnitudes)))
+    found, flat = 0.0, array.reshape(-1)
+    for start in range(0, flat.size, _PART):
+        magnitudes = np.abs(flat[start : start + _PART])
+        found = max(found, float(magnitudes.max(where=np.isfinite(magnitudes), initial=0)))
+    return found
