@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import onnx_ir as ir
 import pytest
+from graphs import with_weights
 
 from onnxq import io, runtime
 from onnxq.errors import DataError, MissingPackageError, ModelError, OnnxqError
@@ -145,3 +146,13 @@ def test_no_onnx_runtime(model, monkeypatch):
 def test_it_is_imported_late():
     code = "import sys, onnxq.runtime, onnxq.calib.runner; sys.exit('onnxruntime' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_floats_are_fitted_to_what_a_model_takes():
+    graph = "g (float16[2] x, int64[2] i, float[2] z) => (float16[2] y) { y = Neg(x) }"
+    session = runtime.session(with_weights(graph))
+    feed = {"x": np.ones(2, np.float32), "i": np.ones(2, np.int64), "z": np.ones(2, np.float32)}
+    fitted = runtime.fitted(session, feed)
+    assert [array.dtype for array in fitted.values()] == [np.float16, np.int64, np.float32]
+    assert fitted["z"] is feed["z"]
+    assert feed["x"].dtype == np.float32
