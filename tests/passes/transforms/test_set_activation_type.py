@@ -4,6 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from graphs import compute, with_weights
+from onnx.reference import ReferenceEvaluator
 
 from onnxq import onnxfile
 from onnxq.errors import ModelError
@@ -52,6 +53,16 @@ def test_activations_and_weights_are_halves():
     assert model.graph.outputs[0].name == "y"
     x = RNG.normal(size=(5, 8)).astype(np.float32)
     np.testing.assert_allclose(compute(model, x=x)[0], compute(expected, x=x)[0], atol=2e-3)
+
+
+def test_what_bfloat16_computes():
+    model, expected, _ = changed(BLOCK, BFLOAT)
+    x = RNG.normal(size=(5, 8)).astype(np.float32)
+    found, whole = (
+        ReferenceEvaluator(ir.to_proto(m)).run(None, {"x": x}) for m in (model, expected)
+    )
+    assert found[0].dtype == np.float32
+    np.testing.assert_allclose(found[0], whole[0], atol=0.01)
 
 
 def test_a_constant_that_is_read_in_both_types_is_there_twice():
