@@ -78,6 +78,10 @@ class StaticSupport:
         residuals_in_codes: Whether an Add reads in codes what nothing but it and quantized ops
             read; see `onnxq.passes.residuals`.
         int32_bias: Whether biases are int32 of scale (input scale * weight scale); float otherwise.
+        gemm_zero_points: Whether a Gemm runs in low precision only if its weight has zero points,
+            which are all 0.
+        bias_rows: Whether a constant added to a MatMul of more than two dimensions is to be a row,
+            [1, N], because the runtime makes a Gemm in float of one with a vector.
         warning: What the user should know before relying on it; empty if nothing.
         without_weights: Why an op type without weights is left in float, where that was measured.
     """
@@ -91,6 +95,8 @@ class StaticSupport:
     gathers_codes: bool = False
     residuals_in_codes: bool = False
     int32_bias: bool = False
+    gemm_zero_points: bool = False
+    bias_rows: bool = False
     warning: str = ""
     without_weights: Mapping[str, No] = field(default_factory=dict)
 

@@ -1,10 +1,12 @@
 """ONNX Runtime's CPU execution provider.
 
 Conv fuses into QLinearConv when input, weight and output are quantized and the bias is int32.
-MatMul and Gemm need no quantized output. Activations are uint8 with a zero point: CPUs multiply
-unsigned by signed bytes, and for signed by signed ones ONNX Runtime takes detours. Measured on a
-Xeon with VNNI, a dense QLinearConv is 8 to 24 times faster with uint8 activations than with int8
-ones, and whole models, in milliseconds, take
+MatMul and Gemm need no quantized output. But a Gemm's weight needs a zero point, and what is added
+to a MatMul of three or more dimensions must not be a vector, or else the product runs in float:
+ONNX Runtime makes one Gemm of MatMul and Add before it looks at Q/DQ. Activations are uint8 with a
+zero point: CPUs multiply unsigned by signed bytes, and for signed by signed ones ONNX Runtime takes
+detours. Measured on a Xeon with VNNI, a dense QLinearConv is 8 to 24 times faster with uint8
+activations than with int8 ones, and whole models, in milliseconds, take
 
                  float    int8   uint8
     ppocr-rec     34.9    50.5    21.2
@@ -81,6 +83,8 @@ TARGET = Target(
         quantize_outputs=True,
         gathers_codes=True,
         int32_bias=True,
+        gemm_zero_points=True,
+        bias_rows=True,
         without_weights=_WITHOUT_WEIGHTS,
     ),
     int4=WeightOnlySupport(

@@ -63,6 +63,7 @@ class _Insertion:
         self._activations: dict[tuple[ir.Value, QuantSpec], ir.Value] = {}
         self._originals: dict[ir.Value, ir.Value] = {}
         self._stored: dict[object, Stored] = {}
+        self._zeros: dict[ir.Value, ir.Value] = {}
         self._tied: dict[tuple[ir.Graph, ir.Value], Stored] = {}
 
     def quantize(self, op: PlannedOp) -> None:
@@ -77,6 +78,8 @@ class _Insertion:
         dequantized = self._activation(source, op.activation, weight_dtype)
         self._constants(op, node, weight_dtype)
         node.replace_input_with(operands.activation, dequantized)
+        if self._support.bias_rows:
+            self._bias_row(node)
         if op.output is not None:
             self._output(op.output, op.activation, weight_dtype)
 
@@ -144,11 +147,12 @@ class _Insertion:
         addend = constant_array(value)
         weight = op.operands.weight.const_value
         assert weight is not None and op.activation is not None
-        if addend is None or addend.shape != (weight.shape[op.operands.output_axis],):
+        channels = weight.shape[op.operands.output_axis]
+        if addend is None or addend.shape not in ((channels,), (1, channels)):
             return None
         assert value is not None and value.name is not None
         scale = float(self._params(self._plan.inputs[op.node], op.activation).scale)
-        return IntegerBias(value.name, addend, scale)
+        return IntegerBias(value.name, addend.reshape(-1), scale)
 
     def _constants(self, op: PlannedOp, node: ir.Node, dtype: ir.DataType) -> None:
         """Replace the weight of `node`, and its bias if the target wants that, by integers."""
@@ -165,7 +169,8 @@ class _Insertion:
         if op.tied:
             self._tied[graph, operands.weight] = stored
         axis = 1 - operands.output_axis if transposed else operands.output_axis
-        weight = self._dequantize(node, "weight", stored.codes, stored.scale, axis, dtype)
+        zero = self._zero_points(stored.codes, axis) if self._has_zero_points(node) else None
+        weight = self._dequantize(node, "weight", stored.codes, stored.scale, axis, dtype, zero)
         if operands.transposed and not transposed:
             weight = self._editor.node(
                 "Transpose",
@@ -179,6 +184,34 @@ class _Insertion:
         if stored.bias is not None and operands.bias_index is not None:
             value = self._dequantize(node, "bias", stored.bias, stored.bias_scale, 0, dtype)
             node.replace_input_with(operands.bias_index, value)
+
+    def _has_zero_points(self, node: ir.Node) -> bool:
+        return node.op_type == "Gemm" and self._support.gemm_zero_points
+
+    def _zero_points(self, codes: ir.Value, axis: int) -> ir.Value:
+        """Zeros for the channels of a weight, made once."""
+        if codes not in self._zeros:
+            assert isinstance(codes.graph, ir.Graph)
+            assert codes.shape is not None and codes.dtype is not None
+            zeros = np.zeros(codes.shape.numpy()[axis], codes.dtype.numpy())
+            self._zeros[codes] = self._editor.initializer(
+                codes.graph, f"{codes.name}_zero_point", zeros
+            )
+        return self._zeros[codes]
+
+    def _bias_row(self, node: ir.Node) -> None:
+        """Let the constant vector that is added to a MatMul be a row."""
+        product = node.outputs[0]
+        if node.op_type != "MatMul" or product.shape is None or len(product.shape) < 3:
+            return
+        for adder, index in product.uses():
+            bias = adder.inputs[1 - index] if adder.op_type == "Add" else None
+            vector = constant_array(bias)
+            if bias is not None and vector is not None and vector.ndim == 1:
+                row = self._editor.initializer(
+                    graph_of(adder), f"{bias.name}_row", vector[np.newaxis]
+                )
+                adder.replace_input_with(1 - index, row)
 
     def _table(self, op: PlannedOp, node: ir.Node, dtype: ir.DataType) -> None:
         """Let `node` gather rows of codes."""
@@ -201,10 +234,11 @@ class _Insertion:
         scale: ir.Value | None,
         axis: int,
         dtype: ir.DataType,
+        zero_point: ir.Value | None = None,
     ) -> ir.Value:
         return self._editor.node(
             "DequantizeLinear",
-            [codes, scale],
+            [codes, scale] if zero_point is None else [codes, scale, zero_point],
             name=f"{node.name}_{what}_DequantizeLinear",
             before=node,
             attributes={"axis": axis},
