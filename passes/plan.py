@@ -18,6 +18,7 @@ from onnxq.passes.choices import BITS, choices
 from onnxq.passes.edit import all_graphs, constant_array
 from onnxq.passes.expose import readable_graphs
 from onnxq.passes.heads import is_head
+from onnxq.passes.light import is_light
 from onnxq.passes.qdq.rules import Operands, describe
 from onnxq.passes.qdq.rules.base import TABLE
 from onnxq.passes.residuals import Residual, residuals
@@ -327,6 +328,8 @@ def _static(
     supported = support.ops[operands.kind]
     if isinstance(supported, No):
         return supported
+    if isinstance(support.light_convs, No) and node.op_type == "Conv" and is_light(node):
+        return support.light_convs
     needs_output = support.quantize_outputs and node.op_type == "Conv"
     return PlannedOp(
         node=node.name or "",

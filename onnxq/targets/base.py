@@ -72,6 +72,7 @@ class StaticSupport:
         weights_without_vnni: That format on CPUs that add 8-bit products in 16 bits, if it is
             another there; see `onnxq.cpu`.
         opset: The lowest opset with such QuantizeLinear and DequantizeLinear.
+        light_convs: Support for Convs of few products between floats; see `onnxq.passes.light`.
         quantize_outputs: Whether a Conv runs in low precision only if its output is quantized too.
         gathers_codes: Whether rows of a table are gathered before they are dequantized, in ops of
             the graph; otherwise the target makes that of a DequantizeLinear of the whole table.
@@ -91,6 +92,7 @@ class StaticSupport:
     weights: str = "int8"
     weights_without_vnni: str | None = None
     opset: int = 13  # the first with per-channel scales
+    light_convs: Support = field(default_factory=Yes)
     quantize_outputs: bool = False
     gathers_codes: bool = False
     residuals_in_codes: bool = False
