@@ -32,6 +32,7 @@ from onnxq.passes.plan import CANDIDATES, QuantPlan, make_plan, observable
 from onnxq.passes.prepare import prepare
 from onnxq.passes.qdq.insert import InsertQdq
 from onnxq.passes.rewrite import rewrite
+from onnxq.passes.store_codes import StoreCodes, can_store
 from onnxq.progress import progress
 from onnxq.recipe import Recipe, RecipeLike, resolve
 from onnxq.report import Report
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 _QDQ_OPSET = 13  # the first with per-channel scales
 _HALF_QDQ_OPSET = 19  # the first with float16 and bfloat16 scales
+_STORED = "its weight is stored in int8, and becomes floats when the model is loaded"
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
@@ -177,12 +179,15 @@ def quantize(
                 own, feeds, plan.activations(), observer, provider, memory_limit=limit
             )
         assert store is not None
-        plan = plan.leave_float(_unreached(plan, store))
+        unreached = _unreached(plan, store)
+        stored = _stored(plan, unreached)
+        plan = plan.leave_float(unreached | {n: f"{unreached[n]}; {_STORED}" for n in stored})
         _require_ops(plan)
         if feeds is not None:
             plan, store, measured = mend(own, plan, store, feeds)
             _require_ops(plan)
         InsertQdq(plan, store.params)(own)
+        StoreCodes(stored)(own)
     elif calibration is not None:
         store = runner.calibrate(
             own,
@@ -436,6 +441,13 @@ def _unreached(plan: QuantPlan, store: CalibStore) -> dict[str, str]:
         if unseen:
             reasons[op.node] = f"no calibration sample tells the range of '{unseen[0]}'"
     return reasons
+
+
+def _stored(plan: QuantPlan, unreached: Iterable[str]) -> list[str]:
+    """The ops whose weights become codes though they compute in float."""
+    if not plan.target.static(plan.recipe.preset).computes_weights:
+        return []
+    return [node for node in unreached if can_store(plan.graph_nodes[node])]
 
 
 def _main_reasons(plan: QuantPlan) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from onnxq.passes.lower import LowerOps
 from onnxq.passes.plan import QuantPlan
+from onnxq.passes.remove_unused import RemoveUnused
 from onnxq.passes.transforms.set_activation_type import SetActivationType
 from onnxq.types import Array
 
@@ -39,5 +39,5 @@ def rewrite(
         change(model)
         wide = change.kept
     LowerOps(plan, moments)(model)
-    common.RemoveUnusedNodesPass()(model)
+    RemoveUnused()(model)
     return wide

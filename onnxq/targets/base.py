@@ -72,6 +72,8 @@ class StaticSupport:
         weights_without_vnni: That format on CPUs that add 8-bit products in 16 bits, if it is
             another there; see `onnxq.cpu`.
         opset: The lowest opset with such QuantizeLinear and DequantizeLinear.
+        computes_weights: Whether what a weight is computed from is computed once, when the model is
+            loaded; see `onnxq.passes.store_codes`.
         light_convs: Support for Convs of few products between floats; see `onnxq.passes.light`.
         quantize_outputs: Whether a Conv runs in low precision only if its output is quantized too.
         gathers_codes: Whether rows of a table are gathered before they are dequantized, in ops of
@@ -92,6 +94,7 @@ class StaticSupport:
     weights: str = "int8"
     weights_without_vnni: str | None = None
     opset: int = 13  # the first with per-channel scales
+    computes_weights: bool = False
     light_convs: Support = field(default_factory=Yes)
     quantize_outputs: bool = False
     gathers_codes: bool = False

@@ -96,6 +96,7 @@ TARGET = Target(
         },
         activations=QuantSpec("uint8", symmetric=False),
         weights_without_vnni="int7",
+        computes_weights=True,
         light_convs=_LIGHT,
         quantize_outputs=True,
         gathers_codes=True,
