@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from onnxq.bias import bias_shifts
 from onnxq.calib.feeds import Sample
 from onnxq.calib.store import CalibStore
+from onnxq.fidelity import Fidelity, measure_ops
+from onnxq.outputs import Outputs
 from onnxq.passes.plan import QuantPlan
-from onnxq.recovery import Judged, measure
+from onnxq.recovery import Judged
 
 _OBSERVER = "auto"  # the one that leaves the choice
 _NEVER, _WHERE_IT_PAYS = 0.0, 0.8  # its shares
@@ -30,11 +31,13 @@ class Choice:
 
     Attributes:
         store: The same statistics, with the ranges that are chosen.
+        fidelity: Of every op with them.
         judged: The outputs with them.
         why: In words.
     """
 
     store: CalibStore
+    fidelity: Fidelity
     judged: Judged
     why: str
 
@@ -48,9 +51,10 @@ def choose(
     model: ir.Model,
     plan: QuantPlan,
     store: CalibStore,
+    fidelity: Fidelity,
     judged: Judged,
     samples: Sequence[Sample],
-    judging: Sequence[Sample],
+    outputs: Outputs,
     enough: float,
 ) -> Choice:
     """Clip where that pays, if the outputs are better for it on average and at their worst.
@@ -59,43 +63,46 @@ def choose(
         model: The float model, prepared; not modified.
         plan: Its static plan.
         store: Its statistics, as `unclipped` leaves them.
+        fidelity: Of every op without clipping.
         judged: The outputs without clipping.
-        samples: To measure the shifts of biases on.
-        judging: To measure the outputs on.
+        samples: To measure the fidelity of ops on.
+        outputs: Of the float model, to measure beside.
         enough: For the worst part of the outputs, in dB: nothing is clipped where they are that
             good.
     """
     if store.observer != _OBSERVER:
-        return Choice(store, judged, f"as the observer {store.observer} says")
+        return Choice(store, fidelity, judged, f"as the observer {store.observer} says")
     if not judged.parts or judged.parts[0].sqnr >= enough:
-        return Choice(store, judged, "nothing: the outputs are good enough without")
+        return Choice(store, fidelity, judged, "nothing: the outputs are good enough without")
     clipping = _with_share(store, _WHERE_IT_PAYS)
-    if not _differ(plan, store, clipping):
-        return Choice(store, judged, "nothing: no tensor's error would fall by it")
-    shifts = bias_shifts(model, plan, clipping.params, samples) if judged.shifts else {}
-    found = Judged(*measure(model, plan, clipping.params, judging, shifts), shifts)
+    changed = _changed(plan, store, clipping)
+    if not changed:
+        return Choice(store, fidelity, judged, "nothing: no tensor's error would fall by it")
+    own = measure_ops(model, plan, clipping.params, samples, changed)
+    shifts = {**judged.shifts, **own.shifts} if judged.shifts else {}
+    found = Judged(outputs.parts(plan, clipping.params, shifts), shifts)
     pays = found.mean >= judged.mean + _GAIN and found.parts[0].sqnr >= judged.parts[0].sqnr
     numbers = (
         f"{found.mean:.1f} dB on average with clipping, {judged.mean:.1f} dB without; "
         f"{found.parts[0].sqnr:.1f} and {judged.parts[0].sqnr:.1f} dB at the worst"
     )
     if not pays:
-        return Choice(store, judged, f"nothing: the outputs have {numbers}")
-    return Choice(
-        clipping, found, f"where a tensor's error falls by it: the outputs have {numbers}"
-    )
+        return Choice(store, fidelity, judged, f"nothing: the outputs have {numbers}")
+    why = f"where a tensor's error falls by it: the outputs have {numbers}"
+    return Choice(clipping, fidelity.updated(own, changed), found, why)
 
 
 def _with_share(store: CalibStore, share: float) -> CalibStore:
     return replace(store, settings={"share": share})
 
 
-def _differ(plan: QuantPlan, a: CalibStore, b: CalibStore) -> bool:
-    """Whether both sets of statistics give an op of the plan different scales."""
-    return any(
-        a.params(name, op.activation).scale != b.params(name, op.activation).scale
+def _changed(plan: QuantPlan, a: CalibStore, b: CalibStore) -> set[str]:
+    """The ops of the plan to which the two sets of statistics give different scales."""
+    return {
+        op.node
         for op in plan.ops
         if op.activation is not None
         for name in (plan.inputs[op.node], None if op.output is None else op.output.name)
         if name is not None
-    )
+        and a.params(name, op.activation).scale != b.params(name, op.activation).scale
+    }

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from onnxq import observers
 from onnxq.calib.feeds import Sample
 from onnxq.calib.store import CalibStore
-from onnxq.fidelity import op_sqnr
+from onnxq.fidelity import Fidelity, measure_ops
 from onnxq.passes.plan import PlannedOp, QuantPlan
 from onnxq.passes.transforms.absorb import Absorption
 from onnxq.passes.transforms.equalize import (
@@ -37,12 +37,12 @@ class Equalization:
 
     Attributes:
         store: The statistics of the model as it is now.
-        sqnr: The fidelity of every op now, in dB.
+        fidelity: Of every op now.
         alphas: How much was moved, by the name of the op.
     """
 
     store: CalibStore
-    sqnr: dict[str, float]
+    fidelity: Fidelity
     alphas: dict[str, float]
 
 
@@ -50,7 +50,7 @@ def equalize(
     model: ir.Model,
     plan: QuantPlan,
     store: CalibStore,
-    sqnr: Mapping[str, float],
+    fidelity: Fidelity,
     samples: Sequence[Sample],
 ) -> Equalization:
     """Equalize in place the activations of ops that gain from it.
@@ -59,13 +59,14 @@ def equalize(
         model: The float model, prepared. What it computes stays the same.
         plan: Its static plan; to be made again if anything was done.
         store: Its statistics.
-        sqnr: The fidelity of every planned op, in dB.
+        fidelity: Of every planned op.
         samples: To measure on.
     """
+    sqnr = fidelity.sqnr
     absorbed = absorptions(plan)
     readers = _candidates(plan, store, sqnr, absorbed)
     best: dict[str, tuple[float, float, Array]] = {}
-    improved = dict(sqnr)
+    improved = fidelity
     left = readers
     for alpha in _ALPHAS:
         if not left:
@@ -74,15 +75,15 @@ def equalize(
         found = _try(model, plan, _rescaled(store, strengths, absorbed), strengths, samples)
         hopeful = {}
         for name, ops in left.items():
-            gain = min(found[op.node] - sqnr[op.node] for op in ops)
+            gain = min(found.sqnr[op.node] - sqnr[op.node] for op in ops)
             makers = _makers(plan, absorbed.get(name))
-            if any(found[maker] < sqnr[maker] - _LOSS for maker in makers):
+            if any(found.sqnr[maker] < sqnr[maker] - _LOSS for maker in makers):
                 continue
             least = _FREE_GAIN if name in absorbed else _GAIN
             if gain >= max(least, best[name][0] if name in best else 0):
                 best[name] = (gain, alpha, strengths[name])
-                improved |= {node: found[node] for node in [*makers, *(op.node for op in ops)]}
-            if gain >= _HOPE * least and min(improved[op.node] for op in ops) < _GOOD:
+                improved = improved.updated(found, {*makers, *(op.node for op in ops)})
+            if gain >= _HOPE * least and min(improved.sqnr[op.node] for op in ops) < _GOOD:
                 hopeful[name] = ops
         left = hopeful
     if not best:
@@ -90,6 +91,14 @@ def equalize(
     chosen = {name: strength for name, (_, _, strength) in best.items()}
     Equalize(plan, chosen)(model)
     store = _rescaled(store, chosen, absorbed)
+    changed = {op.node for name in best for op in readers[name]}
+    for name in best:
+        changed |= _makers(plan, absorbed.get(name))
+    # What makes an activation was measured dividing it by what was tried, not by what was chosen.
+    unsure = {maker for name in readers for maker in _makers(plan, absorbed.get(name))} & changed
+    if unsure:
+        found = measure_ops(model, plan, store.params, samples, unsure)
+        improved = improved.updated(found, unsure)
     alphas = {op.node: best[name][1] for name in best for op in readers[name]}
     return Equalization(store, improved, alphas)
 
@@ -146,14 +155,14 @@ def _try(
     store: CalibStore,
     strengths: Mapping[str, Array],
     samples: Sequence[Sample],
-) -> dict[str, float]:
+) -> Fidelity:
     clone = model.clone()
     Equalize(plan.again(clone), strengths)(clone)
     absorbed = absorptions(plan)
     measured = {op.node for op in plan.products if plan.inputs[op.node] in strengths}
     for name in strengths:
         measured |= _makers(plan, absorbed.get(name))
-    return op_sqnr(clone, plan, store.params, samples, measured)
+    return measure_ops(clone, plan, store.params, samples, measured)
 
 
 def _rescaled(

@@ -10,7 +10,8 @@ the outputs, this gives the share of every op in the noise of an output, from on
 each sample and not one for each op. The ops of the largest shares are left in float until the noise
 is small enough, which is then measured.
 
-The outputs are judged by their worst part: see `onnxq.parts`.
+The outputs are judged by their worst part: see `onnxq.parts`. What is inside is measured only
+when an op is looked for, on the samples that fidelity was measured on.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ import onnx_ir as ir
 from onnxq import runtime
 from onnxq.attribution import Noise, shares
 from onnxq.calib.feeds import Sample
-from onnxq.parts import Part, Parts
+from onnxq.outputs import Outputs
+from onnxq.parts import Part
 from onnxq.passes.plan import QuantPlan
 from onnxq.passes.qdq.beside import put_beside
 from onnxq.passes.qdq.insert import ActivationParams
@@ -45,12 +47,10 @@ class Judged:
 
     Attributes:
         parts: The worst first.
-        noise: Inside the model.
         shifts: What was taken from the biases: all that was found, or nothing if that is better.
     """
 
     parts: list[Part]
-    noise: Noise
     shifts: Mapping[str, Array]
 
     @property
@@ -73,28 +73,26 @@ class Recovered:
 
 
 def judge(
-    model: ir.Model,
+    outputs: Outputs,
     plan: QuantPlan,
     params: ActivationParams,
-    samples: Sequence[Sample],
     shifts: Mapping[str, Array],
     enough: float,
 ) -> Judged:
     """Measure the outputs, with the biases corrected unless they are the worse for it.
 
     Args:
-        model: The float model, prepared; not modified.
-        plan: Its static plan.
+        outputs: Of the float model, to measure beside.
+        plan: The static plan of the model.
         params: Gives the calibrated scale and zero point of a value by its name.
-        samples: To measure on.
         shifts: What to take from the biases of the ops, if that helps.
         enough: For the worst part of the outputs, in dB: where they are that good with the biases
             corrected, they are not measured without.
     """
-    corrected = Judged(*measure(model, plan, params, samples, shifts), shifts)
+    corrected = Judged(outputs.parts(plan, params, shifts), shifts)
     if not shifts or not corrected.parts or corrected.parts[0].sqnr >= enough:
         return corrected
-    plain = Judged(*measure(model, plan, params, samples), {})
+    plain = Judged(outputs.parts(plan, params), {})
     return max(plain, corrected, key=lambda judged: judged.mean)
 
 
@@ -105,6 +103,7 @@ def recover(
     fidelity: Mapping[str, float],
     judged: Judged,
     samples: Sequence[Sample],
+    outputs: Outputs,
     limits: Recovery | None,
 ) -> Recovered:
     """Find the ops to leave in float until the outputs are good enough.
@@ -115,10 +114,11 @@ def recover(
         params: Gives the calibrated scale and zero point of a value by its name.
         fidelity: The SQNR of every planned op, in dB.
         judged: The outputs before.
-        samples: To measure on.
+        samples: What fidelity was measured on.
+        outputs: Of the float model, to measure beside.
         limits: When to stop; None to do nothing.
     """
-    parts, noise = judged.parts, judged.noise
+    parts = judged.parts
     reasons: dict[str, str] = {}
     if limits is None or not parts:
         return Recovered(reasons, parts)
@@ -129,6 +129,8 @@ def recover(
             worst = parts[0]
             if worst.sqnr >= limits.min_sqnr or len(reasons) >= most:
                 break
+            left = plan.leave_float(dict.fromkeys(reasons, ""))
+            noise = inside(model, left, params, samples, judged.shifts)
             found = shares(model, fidelity, noise, worst)
             room = 1.0 if worst.sqnr < _RUINED else limits.max_float_weights
             room -= sum(weights[name] for name in reasons)
@@ -139,10 +141,12 @@ def recover(
                 most - len(reasons),
                 10 ** ((worst.sqnr - limits.min_sqnr) / 10),
             )
+            if not chosen:
+                break
             left = plan.leave_float(dict.fromkeys([*reasons, *chosen], ""))
-            better, noise = measure(model, left, params, samples, judged.shifts)
+            better = outputs.parts(left, params, judged.shifts)
             advance()
-            if not chosen or better[0].sqnr < worst.sqnr + _GAIN:
+            if better[0].sqnr < worst.sqnr + _GAIN:
                 break
             reasons |= {name: _reason(found[name], worst, better[0], chosen) for name in chosen}
             parts = better
@@ -189,25 +193,28 @@ def _weight_shares(plan: QuantPlan) -> dict[str, float]:
     return {name: size / total for name, size in sizes.items()}
 
 
-def measure(
+def inside(
     model: ir.Model,
     plan: QuantPlan,
     params: ActivationParams,
     samples: Sequence[Sample],
     shifts: Mapping[str, Array] | None = None,
-) -> tuple[list[Part], Noise]:
-    """The parts of the outputs of the quantized model, the worst first, and the noise inside."""
+) -> Noise:
+    """The noise inside the quantized model.
+
+    Args:
+        model: The float model, prepared; not modified.
+        plan: Its static plan.
+        params: Gives the calibrated scale and zero point of a value by its name.
+        samples: To measure on.
+        shifts: What is taken from the biases.
+    """
     clone = model.clone()
     beside = put_beside(clone, plan.again(clone), params, shifts)
     session = runtime.session(clone, memory_flat=True)
-    names = [output.name for output in session.get_outputs()]
-    noise, parts = Noise(beside), Parts()
+    names = [value.name or "" for value in clone.graph.outputs]
+    noise = Noise(beside)
     for sample in samples:
-        found = dict(
-            zip(names, runtime.run(session, names, sample.feed, sample.label), strict=True)
-        )
-        noise.add(found)
-        parts.add(
-            {a: found[a] for a, _ in beside.outputs}, {a: found[b] for a, b in beside.outputs}
-        )
-    return parts.all(), noise
+        found = runtime.run(session, names, sample.feed, sample.label)
+        noise.add(dict(zip(names, found, strict=True)))
+    return noise

@@ -6,35 +6,30 @@ enough, one more measurement tells whether floats there would make them better.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-import onnx_ir as ir
-
-from onnxq.calib.feeds import Sample
+from onnxq.outputs import Outputs
 from onnxq.passes.plan import QuantPlan
 from onnxq.passes.qdq.insert import ActivationParams
-from onnxq.recovery import Judged, measure
+from onnxq.recovery import Judged
 
 _GAIN = 1.0  # dB: what floats must be worth, on average over the parts of the outputs
 
 
 def settle(
-    model: ir.Model,
+    outputs: Outputs,
     plan: QuantPlan,
     params: ActivationParams,
     judged: Judged,
-    samples: Sequence[Sample],
     enough: float,
 ) -> tuple[QuantPlan, Judged]:
     """Let the residual sums of a plan read floats if the outputs gain by it.
 
     Args:
-        model: The float model, prepared; not modified.
-        plan: Its static plan.
+        outputs: Of the float model, to measure beside.
+        plan: The static plan of the model.
         params: Gives the calibrated scale and zero point of a value by its name.
         judged: The outputs as planned.
-        samples: To measure on.
         enough: For the worst part of the outputs, in dB: nothing is changed where they are that
             good.
 
@@ -46,8 +41,7 @@ def settle(
     if not judged.parts or judged.parts[0].sqnr >= enough:
         return plan, judged
     floats = plan.leave_float({residual.node: "" for residual in plan.residuals})
-    parts, noise = measure(model, floats, params, samples, judged.shifts)
-    found = replace(judged, parts=parts, noise=noise)
+    found = replace(judged, parts=outputs.parts(floats, params, judged.shifts))
     if found.mean < judged.mean + _GAIN:
         return plan, judged
     why = (

@@ -31,6 +31,9 @@ _FED: Mapping[str, np.dtype[Any]] = {
 }
 _PROTOBUF_SAFE_BYTES = 1_500_000_000  # a protobuf ends at 2 GiB, and the graph needs room too
 _FOLDER = "session.model_external_initializers_file_folder_path"
+# It drops a Relu before codes whose zero point is their lowest; of float8 it takes 0 for that.
+_WRONG_FOR_FLOAT8 = ("ReluQuantRewrite",)
+_FLOAT8 = (ir.DataType.FLOAT8E4M3FN, ir.DataType.FLOAT8E5M2)
 _FATAL_ONLY = 4  # errors are raised as exceptions; they need not be printed as well
 
 
@@ -73,9 +76,13 @@ def session(
     if not optimize:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
+    disabled = _WRONG_FOR_FLOAT8 if isinstance(model, ir.Model) and _has_float8(model) else ()
+
     def load(source: str | bytes) -> ort.InferenceSession:
         try:
-            return runtime.InferenceSession(source, options, providers=providers)
+            return runtime.InferenceSession(
+                source, options, providers=providers, disabled_optimizers=disabled
+            )
         except Exception as failure:  # ONNX Runtime's exceptions share no narrower base class
             name = source if isinstance(source, str) else "the model"
             raise ModelError(f"ONNX Runtime cannot load {name}: {_one_line(failure)}") from failure
@@ -165,6 +172,10 @@ def _providers(runtime: Any, provider: str) -> list[str]:  # noqa: ANN401
 def _external(model: ir.Model) -> Iterator[ir.ExternalTensor]:
     weights = (value.const_value for g in model.graphs() for value in g.initializers.values())
     return (weight for weight in weights if isinstance(weight, ir.ExternalTensor))
+
+
+def _has_float8(model: ir.Model) -> bool:
+    return any(v.dtype in _FLOAT8 for g in model.graphs() for v in g.initializers.values())
 
 
 def _folders(model: ir.Model) -> set[str]:

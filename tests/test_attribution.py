@@ -9,11 +9,12 @@ from onnxq import targets
 from onnxq.attribution import shares
 from onnxq.calib.feeds import open_feeds
 from onnxq.calib.runner import calibrate
-from onnxq.fidelity import op_sqnr
+from onnxq.fidelity import measure_ops
 from onnxq.observers import get
+from onnxq.outputs import Outputs
 from onnxq.passes.plan import make_plan
 from onnxq.recipe import resolve
-from onnxq.recovery import measure
+from onnxq.recovery import inside
 
 # Two ways from x to an output each, and one that both share.
 TWO_WAYS = (
@@ -39,8 +40,9 @@ def test_shares():
     plan = make_plan(float_model, resolve("int8"), targets.get("rtx-sm89"))
     params = calibrate(float_model, feeds, plan.activations(), get("minmax")).params
     samples = feeds.some()
-    alone = op_sqnr(float_model, plan, params, samples)
-    parts, noise = measure(float_model, plan, params, samples)
+    alone = measure_ops(float_model, plan, params, samples).sqnr
+    parts = Outputs(float_model, samples).parts(plan, params)
+    noise = inside(float_model, plan, params, samples)
     found = {
         name: shares(float_model, alone, noise, next(p for p in parts if p.output == name))
         for name in ("y", "z")

@@ -6,7 +6,6 @@ the number of feeds.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -105,18 +104,19 @@ def _observe(
     states: dict[str, State],
 ) -> Iterator[None]:
     """Update `states` by each of the samples, one a step."""
+    names, workers = list(tensors), threads.count()
 
-    def observe(name: str, arrays: list[Array], label: str) -> State:
-        state = states[name]
-        for array in arrays:
-            state = _updated(observer, state, array, tensors[name], name)
-        _require_finite(state, name, label)
-        return state
+    def observe(first: int, found: list[list[Array]], label: str) -> None:
+        for name, arrays in zip(names[first::workers], found[first::workers], strict=True):
+            for array in arrays:
+                states[name] = _updated(observer, states[name], array, tensors[name], name)
+            _require_finite(states[name], name, label)
 
-    with ThreadPoolExecutor(threads.count()) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         for sample in samples:
-            found, labels = taps.run(sample), itertools.repeat(sample.label)
-            states.update(zip(tensors, pool.map(observe, tensors, found, labels), strict=True))
+            found = taps.run(sample)
+            for work in [pool.submit(observe, i, found, sample.label) for i in range(workers)]:
+                work.result()
             del found
             yield
 

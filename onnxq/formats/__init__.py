@@ -1,5 +1,7 @@
 """Number formats, one file each: the name of a format is the name of its module."""
 
+from functools import cache
+
 from onnxq import registry
 from onnxq.errors import RecipeError
 from onnxq.formats.base import FloatFormat, IntegerFormat, NumberFormat
@@ -7,6 +9,7 @@ from onnxq.formats.base import FloatFormat, IntegerFormat, NumberFormat
 __all__ = ["FloatFormat", "IntegerFormat", "NumberFormat", "get"]
 
 
+@cache
 def get(name: str) -> NumberFormat:
     """The format called `name`.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from onnxq.types import Array
@@ -14,9 +16,9 @@ def laid_out(array: Array) -> Array:
     """`array` [channels, ...] as contiguous [outer, channels, inner], which has the same values."""
     channels = array.shape[0]
     for axis in range(array.ndim):
-        moved = np.moveaxis(array, 0, axis)
+        moved = array.transpose(*range(1, axis + 1), 0, *range(axis + 1, array.ndim))
         if moved.flags.c_contiguous:
-            return moved.reshape(int(np.prod(moved.shape[:axis])), channels, -1)
+            return moved.reshape(math.prod(moved.shape[:axis]), channels, -1)
     return np.ascontiguousarray(array).reshape(1, channels, -1)
 
 

@@ -9,10 +9,7 @@ import onnx_ir as ir
 
 from onnxq.passes.edit import Editor
 from onnxq.passes.expose import Exposer
-from onnxq.passes.plan import PlannedOp, QuantPlan
-from onnxq.passes.qdq.insert import ActivationParams
-from onnxq.passes.qdq.twins import Twins
-from onnxq.passes.transforms.correct_bias import can_correct
+from onnxq.passes.plan import PlannedOp
 
 
 class Shift(NamedTuple):
@@ -22,32 +19,26 @@ class Shift(NamedTuple):
     elements: str  # number of elements of y
 
 
-def add_shifts(model: ir.Model, plan: QuantPlan, params: ActivationParams) -> dict[str, Shift]:
-    """Add twins to `model`, whose outputs become the shifts of each op that has a bias.
+class Shifts:
+    """Adds sums of shifts to a model.
 
     Args:
-        model: Edited in place.
-        plan: The static plan of this very model.
-        params: Gives the calibrated scale and zero point of a value by its name.
+        editor: Of the model.
+
+    Attributes:
+        outputs: The sums made so far, as the main graph sees them.
     """
-    editor = Editor(model)
-    twins, exposer = Twins(editor, plan), Exposer(editor)
-    outputs: list[ir.Value] = []
-    shifts: dict[str, Shift] = {}
-    for op in plan.products:
-        if not can_correct(plan, op):
-            continue
-        node = plan.graph_nodes[op.node]
-        follower = None if op.output is None else op.output.producer()
-        nodes = [node] if follower is None or follower is node else [node, follower]
-        y = node.outputs[0]
-        twin = twins.add(op, nodes)[y]
-        made = [exposer.total(value) for value in _sums(editor, op, y, twin)]
-        outputs += made
-        shifts[op.node] = Shift(*(value.name or "" for value in made))
-    twins.quantize(params)
-    model.graph.outputs[:] = outputs
-    return shifts
+
+    def __init__(self, editor: Editor) -> None:
+        self.outputs: list[ir.Value] = []
+        self._editor = editor
+        self._exposer = Exposer(editor)
+
+    def shift(self, op: PlannedOp, y: ir.Value, twin: ir.Value) -> Shift:
+        """The sums over the output `y` of an op and its `twin`, computed later."""
+        exposed = [self._exposer.total(value) for value in _sums(self._editor, op, y, twin)]
+        self.outputs += exposed
+        return Shift(*(value.name or "" for value in exposed))
 
 
 def _sums(editor: Editor, op: PlannedOp, y: ir.Value, twin: ir.Value) -> tuple[ir.Value, ir.Value]:

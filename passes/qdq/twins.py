@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import onnx_ir as ir
 
 from onnxq.passes.edit import Editor, constant
 from onnxq.passes.plan import PlannedOp, QuantPlan
 from onnxq.passes.qdq.insert import ActivationParams, InsertQdq
+from onnxq.passes.qdq.shifts import Shift, Shifts
 from onnxq.passes.qdq.sums import Measure, Sums
 from onnxq.passes.residuals import Residual
+from onnxq.passes.transforms.correct_bias import can_correct
 from onnxq.passes.transforms.equalize import EQUALIZED
 
 # What activation functions are made of, and the addition of a bias.
@@ -29,28 +32,36 @@ _ELEMENTWISE = (
 )
 
 
-def add_twins(model: ir.Model, plan: QuantPlan, params: ActivationParams) -> dict[str, list[Sums]]:
+class TwinSums(NamedTuple):
+    """Names of outputs of a model that has twins, by the names of planned ops."""
+
+    sums: dict[str, list[Sums]]  # of every y: a value of the op or its function, read elsewhere
+    shifts: dict[str, Shift]  # of the op's own output, if it has a bias or room for one
+
+
+def add_twins(model: ir.Model, plan: QuantPlan, params: ActivationParams) -> TwinSums:
     """Add the twins to `model`, whose outputs become the sums.
 
     Args:
         model: Edited in place.
         plan: The static plan of this very model.
         params: Gives the calibrated scale and zero point of a value by its name.
-
-    Returns:
-        For each planned op, by name, the sums of every y: a value of the op, or of the function
-        behind it, that something else reads.
     """
     twins = Twins(Editor(model), plan)
-    measure = Measure(twins.editor)
-    sums: dict[str, list[Sums]] = {}
+    measure, means = Measure(twins.editor), Shifts(twins.editor)
+    found = TwinSums({}, {})
+    correctable = {op.node for op in plan.products if can_correct(plan, op)}
     for op in plan.ops:
         nodes = list(_with_function(plan.graph_nodes[op.node]))
+        read = _read(nodes)
         pairs = twins.add(op, nodes)
-        sums[op.node] = [measure.sums(y, pairs[y]) for y in _read(nodes)]
+        found.sums[op.node] = [measure.sums(y, pairs[y]) for y in read]
+        if op.node in correctable:
+            y = nodes[0].outputs[0]
+            found.shifts[op.node] = means.shift(op, y, pairs[y])
     twins.quantize(params)
-    model.graph.outputs[:] = measure.outputs
-    return sums
+    model.graph.outputs[:] = [*measure.outputs, *means.outputs]
+    return found
 
 
 class Twins:

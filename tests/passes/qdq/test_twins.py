@@ -9,7 +9,7 @@ from graphs import compute, random_feed, with_weights
 from onnxq import targets
 from onnxq.calib.feeds import open_feeds
 from onnxq.calib.runner import calibrate
-from onnxq.fidelity import op_sqnr
+from onnxq.fidelity import measure_ops
 from onnxq.observers import get
 from onnxq.passes.plan import make_plan
 from onnxq.passes.qdq.insert import InsertQdq
@@ -33,14 +33,15 @@ def prepared(graph, target="rtx-sm89", **weights):
 
 def test_the_model_becomes_sums():
     model, plan, stats, feeds = prepared(TWO)
-    sums = add_twins(model, plan, stats.params)
+    sums, shifts = add_twins(model, plan, stats.params)
     onnx.checker.check_model(ir.to_proto(model))
-    assert list(sums) == ["one", "two"]
+    assert list(sums) == list(shifts) == ["one", "two"]
     assert [value.name for value in model.graph.outputs] == [
-        name for several in sums.values() for each in several for name in each
+        *(name for several in sums.values() for each in several for name in each),
+        *(name for shift in shifts.values() for name in shift),
     ]
     feed = feeds.some()[0].feed
-    _, squares, total, elements = compute(model, **feed)[4:]
+    _, squares, total, elements = compute(model, **feed)[4:8]
     (y,) = compute(with_weights(TWO), **feed)
     assert squares == pytest.approx((y**2).sum(), rel=1e-5)
     assert total == pytest.approx(y.sum(), rel=1e-4)
@@ -53,7 +54,7 @@ def test_the_noise_of_an_op_alone_is_that_of_quantizing_it_alone(target):
     model, plan, stats, feeds = prepared(graph, target)
     quantized = model.clone()
     InsertQdq(make_plan(quantized, plan.recipe, plan.target), stats.params)(quantized)
-    found = op_sqnr(model, plan, stats.params, feeds.some())
+    found = measure_ops(model, plan, stats.params, feeds.some()).sqnr
     expected, got = (
         np.concatenate([compute(each, **sample.feed)[0].ravel() for sample in feeds.some()])
         for each in (model, quantized)
@@ -69,7 +70,7 @@ def test_the_activation_function_counts():
         graph = TWO.replace("[two] y = Conv(m, w2)", f"y = Neg({read})")
         bias = np.r_[np.full(16, -60), np.zeros(16)].astype(np.float32)
         model, plan, stats, feeds = prepared(graph, "ort-cpu", wb=bias)
-        found[read] = op_sqnr(model, plan, stats.params, feeds.some())["one"]
+        found[read] = measure_ops(model, plan, stats.params, feeds.some()).sqnr["one"]
     assert found["a"] > found["m"] + 10
 
 
@@ -77,15 +78,15 @@ def test_the_worst_of_several_ways_counts():
     graph = TWO.replace("[two] y = Conv(m, w2)", "e = Exp(a) y = Add(m, e)")
     split = graph.replace("=> (float[3, 32, 2, 2] y)", "=> (float[n] a, float[n] y)")
     one, both = (prepared(each) for each in (graph, split))
-    assert op_sqnr(one[0], one[1], one[2].params, one[3].some()) != {}
-    worst = op_sqnr(both[0], both[1], both[2].params, both[3].some())["one"]
-    assert worst <= op_sqnr(one[0], one[1], one[2].params, one[3].some())["one"]
+    assert measure_ops(one[0], one[1], one[2].params, one[3].some()).sqnr != {}
+    worst = measure_ops(both[0], both[1], both[2].params, both[3].some()).sqnr["one"]
+    assert worst <= measure_ops(one[0], one[1], one[2].params, one[3].some()).sqnr["one"]
 
 
 def test_the_model_measured_is_not_modified():
     model, plan, stats, feeds = prepared(TWO)
     before = [(node.name, [value.name for value in node.inputs]) for node in model.graph]
-    op_sqnr(model, plan, stats.params, feeds.some())
+    measure_ops(model, plan, stats.params, feeds.some())
     assert before == [(node.name, [value.name for value in node.inputs]) for node in model.graph]
 
 
@@ -96,7 +97,7 @@ def test_an_op_without_error():
     feeds = open_feeds([feed], model)
     plan = make_plan(model, resolve("int8"), targets.get("rtx-sm89"))
     stats = calibrate(model, feeds, plan.activations(), get("minmax"))
-    assert op_sqnr(model, plan, stats.params, feeds.some()) == {"op": np.inf}
+    assert measure_ops(model, plan, stats.params, feeds.some()).sqnr == {"op": np.inf}
 
 
 def test_float16_sums_do_not_overflow():
@@ -107,4 +108,4 @@ def test_float16_sums_do_not_overflow():
     feeds = open_feeds([{"x": random_feed(model)["x"] * 50}], model)
     plan = make_plan(model, resolve("int8"), targets.get("rtx-sm89"))
     stats = calibrate(model, feeds, plan.activations(), get("minmax"))
-    assert 20 < op_sqnr(model, plan, stats.params, feeds.some())["op"] < 60
+    assert 20 < measure_ops(model, plan, stats.params, feeds.some()).sqnr["op"] < 60

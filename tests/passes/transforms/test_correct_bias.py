@@ -7,9 +7,9 @@ import pytest
 from graphs import compute, random_feed, with_weights
 
 from onnxq import targets
-from onnxq.bias import bias_shifts
 from onnxq.calib.feeds import open_feeds
 from onnxq.calib.runner import calibrate
+from onnxq.fidelity import measure_ops
 from onnxq.observers import get
 from onnxq.passes.plan import make_plan
 from onnxq.passes.qdq.insert import InsertQdq
@@ -61,7 +61,7 @@ def quantized(model, plan, params, shifts):
 @pytest.mark.parametrize("target", ["ort-cpu", "rtx-sm89"])
 def test_the_mean_of_each_channel_is_kept(graph, target):
     model, plan, params, samples = prepared(graph, target)
-    shifts = bias_shifts(model, plan, params, samples)
+    shifts = measure_ops(model, plan, params, samples).shifts
     before, after = (
         np.abs(mean_error(model, quantized(model, plan, params, each), samples))
         for each in ({}, shifts)
@@ -72,7 +72,7 @@ def test_the_mean_of_each_channel_is_kept(graph, target):
 def test_without_a_bias_a_matmul_stays_as_it_is():
     graph = DENSE.format("", "[op] y = MatMul(x, w)")
     model, plan, params, samples = prepared(graph, "rtx-sm89")
-    assert bias_shifts(model, plan, params, samples) == {}
+    assert measure_ops(model, plan, params, samples).shifts == {}
     assert not CorrectBias(plan, {"op": np.ones(48)})(model).modified
 
 
@@ -81,7 +81,7 @@ def test_what_others_read_too_is_not_changed():
         ", float[48] wb", "[op] a = MatMul(x, w) b = Add(a, wb) c = Neg(a) y = Add(b, c)"
     )
     model, plan, params, samples = prepared(graph, "rtx-sm89")
-    assert bias_shifts(model, plan, params, samples) == {}
+    assert measure_ops(model, plan, params, samples).shifts == {}
 
 
 def test_in_a_branch():
@@ -92,6 +92,6 @@ def test_in_a_branch():
         "else_branch = e () => (float[4, 64] z) { z = Neg(x) }> }",
         "rtx-sm89",
     )
-    shifts = bias_shifts(model, plan, params, samples)
+    shifts = measure_ops(model, plan, params, samples).shifts
     assert shifts["op"].shape == (64,)
     assert np.isfinite(shifts["op"]).all()

@@ -1,0 +1,78 @@
+"""The outputs of a quantized model beside those of the float one, on the samples that judge it.
+
+The float model gives the same whatever is planned, so its outputs are kept: of as many samples as
+fit into 64 MiB. Those of the others are computed again for each plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import onnx_ir as ir
+
+from onnxq import runtime
+from onnxq.calib.feeds import Sample
+from onnxq.parts import Part, Parts
+from onnxq.passes.plan import QuantPlan
+from onnxq.passes.qdq.insert import ActivationParams, InsertQdq
+from onnxq.passes.transforms.correct_bias import CorrectBias
+from onnxq.types import Array
+
+_KEPT_BYTES = 64 << 20
+
+
+class Outputs:
+    """What quantization does to the outputs of a model.
+
+    Args:
+        model: The float model, prepared; not modified, and to stay the same while this is used.
+        samples: To measure on.
+
+    Attributes:
+        samples: The same.
+    """
+
+    def __init__(self, model: ir.Model, samples: Sequence[Sample]) -> None:
+        self.samples = samples
+        self._model = model
+        self._names = list(dict.fromkeys(value.name or "" for value in model.graph.outputs))
+        self._kept: list[list[Array]] = []
+        room = _KEPT_BYTES
+        for found in self._run(model, samples):
+            room -= sum(array.nbytes for array in found)
+            if room < 0:
+                break
+            self._kept.append(found)
+
+    def parts(
+        self, plan: QuantPlan, params: ActivationParams, shifts: Mapping[str, Array] | None = None
+    ) -> list[Part]:
+        """The parts of the outputs of the quantized model, the worst first.
+
+        Args:
+            plan: The static plan of the model.
+            params: Gives the calibrated scale and zero point of a value by its name.
+            shifts: What to take from the biases: see `CorrectBias`.
+        """
+        clone = self._model.clone()
+        again = plan.again(clone)
+        CorrectBias(again, shifts or {})(clone)
+        InsertQdq(again, params)(clone)
+        parts = Parts()
+        for expected, found in zip(self._expected(), self._run(clone, self.samples), strict=True):
+            parts.add(
+                dict(zip(self._names, expected, strict=True)),
+                dict(zip(self._names, found, strict=True)),
+            )
+        return parts.all()
+
+    def _expected(self) -> Iterator[list[Array]]:
+        """The outputs of the float model, sample by sample."""
+        yield from self._kept
+        if others := self.samples[len(self._kept) :]:
+            yield from self._run(self._model, others)
+
+    def _run(self, model: ir.Model, samples: Sequence[Sample]) -> Iterator[list[Array]]:
+        session = runtime.session(model, memory_flat=True)
+        for sample in samples:
+            yield runtime.run(session, self._names, sample.feed, sample.label)
