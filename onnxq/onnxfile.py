@@ -8,10 +8,12 @@ dropped before the next (https://protobuf.dev/programming-guides/encoding/).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -152,9 +154,10 @@ def _write_tensor(
     tensor: ir.TensorProtocol, file: BinaryIO, on_weight: Callable[[], None] | None
 ) -> None:
     start = file.tell()
-    data = tensor.tobytes()
-    file.write(data)
-    del data
+    if tensor.dtype.bitwidth < 8 or sys.byteorder == "big":
+        file.write(tensor.tobytes())
+    else:
+        file.write(np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8))  # not copied
     if isinstance(tensor, ir.ExternalTensor):
         tensor.release()
     if file.tell() - start != tensor.nbytes:

@@ -16,6 +16,7 @@ from onnxq.kernels._compile import SEARCH, kernel
 _ROUNDING = np.float32(2.0**-18)  # of the largest |x|: some roundings to float32, of larger terms
 _MOST_STEPS = 16  # 4-bit codes; others would be found by accident or take too long
 _HOPELESS_AFTER = 8  # of the numbers of steps, if none of the neighbouring blocks fitted
+_PROBED = 4  # rows, which show nearly always that a number of steps does not fit
 
 
 @kernel()
@@ -43,6 +44,15 @@ def _farthest(x, low, step, far):
 
 
 @kernel()
+def _any_fits(far, allowed, low, high, found):
+    """Whether a lane may lie on the grid that was not found to lie on another."""
+    count = 0
+    for l in range(far.size):
+        count += (far[l] <= allowed[l]) & (high[l] > low[l]) & (not found[l])
+    return count > 0
+
+
+@kernel()
 def _place(low, steps, step, allowed, lowest, highest, moves, rounds):
     """The zero point that makes the codes fit, and whether there is one."""
     exact = (lowest if moves else np.float32(0)) - low / step
@@ -66,8 +76,11 @@ def recover(x, scale, zero, lowest, highest, moves, rounds):
     lanes = scale.size
     low, high = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
     step, far = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
+    allowed = np.empty(lanes, np.float32)
     found = np.zeros(lanes, np.bool_)
     _low_and_high(x, low, high)
+    for l in range(lanes):
+        allowed[l] = _ROUNDING * max(abs(low[l]), abs(high[l]))
     most = int(highest - lowest)
     any_found = False
     for k in range(most, 0, -1):
@@ -77,11 +90,13 @@ def recover(x, scale, zero, lowest, highest, moves, rounds):
         for l in range(lanes):
             step[l] = (high[l] - low[l]) / steps
             step[l] = step[l] if step[l] > grids.TINY else np.float32(1)
+        _farthest(x[:_PROBED], low, step, far)
+        if not _any_fits(far, allowed, low, high, found):
+            continue
         _farthest(x, low, step, far)
         for l in range(lanes):
-            allowed = _ROUNDING * max(abs(low[l]), abs(high[l]))
-            z, fits = _place(low[l], steps, step[l], allowed, lowest, highest, moves, rounds)
-            if fits and far[l] <= allowed and not found[l] and high[l] > low[l]:
+            z, fits = _place(low[l], steps, step[l], allowed[l], lowest, highest, moves, rounds)
+            if fits and far[l] <= allowed[l] and not found[l] and high[l] > low[l]:
                 scale[l], zero[l] = step[l], z
                 found[l] = True
                 any_found = True
@@ -90,10 +105,13 @@ def recover(x, scale, zero, lowest, highest, moves, rounds):
 @kernel(SEARCH)
 def search(x, importance, scale, zero, lowest, highest, moves, rounds):
     """See the module."""
+    effort = least_squares.effort(x.shape[1], highest - lowest, moves, rounds)
     if moves:
-        least_squares.by_magnitude(x, importance, scale, zero, lowest, highest, moves, rounds)
+        least_squares.fit_by_magnitude(
+            x, importance, scale, zero, lowest, highest, moves, rounds, effort
+        )
     else:
-        least_squares.plain(x, importance, scale, zero, lowest, highest, moves, rounds)
+        least_squares.fit_plain(x, importance, scale, zero, lowest, highest, moves, rounds, effort)
     if highest - lowest < _MOST_STEPS:
         for b in range(x.shape[0]):
             recover(x[b], scale[b], zero[b], lowest, highest, moves, rounds)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 from numba import types
 
@@ -9,6 +11,8 @@ from onnxq.kernels._compile import BOOL, I64, array, kernel
 
 _U8 = types.uint8
 _LANES, _BYTES = 256, 64  # of a tile, whose rows of bytes are whole cache lines
+_WORDS = _BYTES // 4
+_LITTLE = sys.byteorder == "little"
 
 
 @kernel()
@@ -47,6 +51,25 @@ def _pack_tile(codes, lane, start, bits, add, tile):
                     line[l] |= np.uint8(np.uint8(source[l] + add) << shift)
 
 
+@kernel()
+def _pack_words(codes, lane, start, count, bits, add, packed, tile):
+    """Pack codes [rows, lane:] as `count` words of 4 bytes each, from word `start` on."""
+    per = 32 // bits
+    lanes = tile.shape[1]
+    tile[:] = 0
+    for j in range(count):
+        line = tile[j]
+        for part in range(per):
+            shift = np.uint32(part * bits)
+            source = codes[(start + j) * per + part, lane : lane + lanes]
+            for l in range(lanes):
+                line[l] |= np.uint32(np.uint8(source[l] + add)) << shift
+    for l in range(lanes):
+        target = packed[lane + l, start : start + count]
+        for j in range(count):
+            target[j] = tile[j, l]
+
+
 @kernel(types.void(array(_U8, 2), BOOL, I64, _U8, _U8, array(_U8, 2, written=True), I64, I64))
 def pack(codes, columns, bits, add, padding, packed, first, last):
     """Pack the lanes from `first` to `last` of a matrix of codes.
@@ -71,6 +94,13 @@ def pack(codes, columns, bits, add, padding, packed, first, last):
                 packed[lane, r // per] |= np.uint8(
                     np.uint8(codes[lane, r] + add) << np.uint8(r % per * bits)
                 )
+    elif rows == packed.shape[1] * per and packed.shape[1] % 4 == 0 and _LITTLE:
+        words = packed.view(np.uint32)
+        for lane in range(first, last, _LANES):
+            whole = np.empty((_WORDS, min(_LANES, last - lane)), np.uint32)
+            for start in range(0, words.shape[1], _WORDS):
+                count = min(_WORDS, words.shape[1] - start)
+                _pack_words(codes, lane, start, count, bits, add, words, whole)
     else:
         for lane in range(first, last, _LANES):
             lanes = min(_LANES, last - lane)

@@ -1,7 +1,8 @@
 """The best that needs no data: codes found again where there were some, else least squares.
 
 See `onnxq.kernels.lossless`. Measured on MiniLM and SmolLM2, the error that counts best is that of
-`kquant` with zero points, and that of `mse` without.
+`kquant` with zero points, and that of `mse` without; with a third of their effort at 4 bits, it is
+at most 1 % more.
 """
 
 from __future__ import annotations
