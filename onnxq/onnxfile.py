@@ -157,7 +157,7 @@ def _write_tensor(
     if tensor.dtype.bitwidth < 8 or sys.byteorder == "big":
         file.write(tensor.tobytes())
     else:
-        file.write(np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8))  # not copied
+        file.write(np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data)
     if isinstance(tensor, ir.ExternalTensor):
         tensor.release()
     if file.tell() - start != tensor.nbytes:

@@ -53,6 +53,14 @@ class WeightInFile(ir.LazyTensor):
             for start in range(0, self.nbytes, _BLOCK_BYTES):
                 file.write(source.read(min(_BLOCK_BYTES, self.nbytes - start)))
 
+    def mapped(self) -> Array:
+        """The weight, whose codes have whole bytes, mapped into memory."""
+        with self._opened() as source:
+            array: Array = np.memmap(
+                source, self.dtype.numpy(), "r", self.offset, tuple(self.shape.numpy())
+            )
+        return array
+
     def _read(self) -> ir.Tensor[Array]:
         """The weight; codes of less than a byte are unpacked."""
         with self._opened() as source:

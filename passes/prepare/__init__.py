@@ -13,6 +13,7 @@ from onnxq.passes.prepare.name_everything import NameEverything
 from onnxq.passes.prepare.raise_opset import RaiseOpset
 from onnxq.passes.prepare.remove_identity import RemoveIdentity
 from onnxq.passes.prepare.separate_dims import SeparateDims
+from onnxq.passes.prepare.store_once import StoreOnce
 
 __all__ = ["prepare"]
 
@@ -22,8 +23,9 @@ def prepare(model: ir.Model, opset: int = 13) -> None:
 
     Functions are inlined, the opset is raised to at least `opset`, constants become initializers,
     what can be computed beforehand is, products of matrices take in their biases,
-    BatchNormalization and other affine maps per channel go into the op before, symbolic dimensions
-    that only look equal are told apart, and every node and value has a unique name.
+    BatchNormalization and other affine maps per channel go into the op before, a head with a copy
+    of a table reads the table, symbolic dimensions that only look equal are told apart, and every
+    node and value has a unique name.
 
     Raises:
         ModelError: The opset cannot be raised.
@@ -40,6 +42,7 @@ def prepare(model: ir.Model, opset: int = 13) -> None:
         RemoveIdentity(),
         FuseGemm(),
         FoldAffine(),
+        StoreOnce(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.RemoveUnusedNodesPass(),
         common.RemoveUnusedOpsetsPass(),
