@@ -19,9 +19,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnxq.errors import NotFiniteError, RecipeError
 from onnxq.passes.weights import DataAware, _blocks
-from onnxq.types import Array, PerBlock, QParams, QTensor, QuantSpec
+from onnxq.passes.weights._with_moment import as_rows, quantized
+from onnxq.types import Array, PerBlock, QTensor, QuantSpec
 
 _DAMPING = 0.01
 _BATCH = 128  # rows whose errors reach the rows to come in one product of matrices
@@ -40,24 +40,8 @@ def quantize(weight: Array, spec: QuantSpec, second_moment: Array) -> QTensor:
         NotFiniteError: `weight` or `second_moment` holds NaN or infinity.
         RecipeError: It is not a matrix in blocks of integers.
     """
-    if weight.ndim != 2 or not isinstance(spec.granularity, PerBlock):
-        raise RecipeError(
-            f"The weight algorithm gptq takes matrices in blocks, not {weight.ndim} axes, {spec}.",
-            "Choose the algorithm auto.",
-        )
-    number_format = _blocks.integers(spec)
-    with np.errstate(over="ignore"):  # what becomes infinite is refused below
-        rows = np.asarray(weight, np.float32)
-    rows = rows if spec.granularity.axis == 0 else rows.T
-    if not np.isfinite(rows).all() or not np.isfinite(second_moment).all():
-        raise NotFiniteError("The weight, or the second moment of its input, is not finite.")
-    codes, scale, zero = _propagate(rows, spec, np.asarray(second_moment, np.float64))
-    origin = _blocks.code_range(spec)[2]
-    zero_point = zero if spec.float_zero_point else (zero + origin).astype(number_format.carrier)
-    parts = (codes.view(number_format.carrier), scale, zero_point)
-    if spec.granularity.axis == 1:
-        parts = tuple(np.ascontiguousarray(part.T) for part in parts)  # type: ignore[assignment]
-    return QTensor(parts[0], QParams(parts[1], parts[2]), spec)
+    rows = as_rows("gptq", weight, spec, second_moment)
+    return quantized(*_propagate(rows, spec, np.asarray(second_moment, np.float64)), spec)
 
 
 def _propagate(rows: Array, spec: QuantSpec, moment: Array) -> tuple[Array, Array, Array]:

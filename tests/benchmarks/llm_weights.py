@@ -27,8 +27,16 @@ _FLOAT_HEAD = ["--exclude", "node_linear_210"]
 SETTINGS = {
     "symmetric, float head": ({"symmetric": True}, _FLOAT_HEAD),
     "symmetric, float head, data": ({"symmetric": True}, [*_FLOAT_HEAD, *_DATA]),
+    "symmetric, float head, data, scale-estimation": (
+        {"symmetric": True, "algorithm": "scale-estimation"},
+        [*_FLOAT_HEAD, *_DATA],
+    ),
     "zero points, float head": ({}, _FLOAT_HEAD),
     "zero points, float head, data": ({}, [*_FLOAT_HEAD, *_DATA]),
+    "zero points, float head, data, scale-estimation": (
+        {"algorithm": "scale-estimation"},
+        [*_FLOAT_HEAD, *_DATA],
+    ),
     "all of it": ({}, []),
     "all of it, data": ({}, _DATA),
     "90 MB": ({}, ["--size-budget", "90MB"]),
@@ -53,7 +61,7 @@ def main() -> None:
         found = distances(model, files, windows)
         sizes = [file.stat().st_size / 1e6 for file in files]
     for setting, size, cpu, distance in zip(wanted, sizes, took, found, strict=True):
-        print(f"{setting:32} {size:7.2f} MB, {cpu:6.1f} CPU-s: {distance}")
+        print(f"{setting:48} {size:7.2f} MB, {cpu:6.1f} CPU-s: {distance}")
 
 
 def _quantize(model: Path, output: Path, weights: dict[str, object], options: list[str]) -> float:

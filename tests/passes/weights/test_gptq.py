@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from moments import decoded, drawn, output_error
 
 from onnxq.errors import NotFiniteError, RecipeError
 from onnxq.passes.weights import get, gptq, mse
@@ -15,35 +16,6 @@ SPECS = [
     QuantSpec("uint4", PerBlock(1, 16), symmetric=False, float_zero_point=True),
     QuantSpec("int4", PerBlock(1, 32), scale_dtype="float16"),
 ]
-
-
-def correlated(rng, length):
-    """The second moment of inputs that depend on each other and differ in size."""
-    inputs = rng.normal(size=(4 * length, length)) @ rng.normal(size=(length, length))
-    inputs *= rng.lognormal(size=length)
-    return inputs.T @ inputs
-
-
-def drawn(seed, spec, length, lanes):
-    rng = np.random.default_rng(seed)
-    shape = (length, lanes) if spec.granularity.axis == 0 else (lanes, length)
-    return rng.normal(size=shape).astype(np.float32), correlated(rng, length)
-
-
-def decoded(quantized):
-    axis, size = quantized.spec.granularity.axis, quantized.spec.granularity.size
-    codes = quantized.codes
-    scale, zero = (
-        np.take(np.repeat(array.astype(np.float64), size, axis), range(codes.shape[axis]), axis)
-        for array in (quantized.params.scale, quantized.params.zero_point)
-    )
-    return (codes - zero) * scale
-
-
-def output_error(quantized, weight, moment):
-    off = decoded(quantized) - weight
-    off = off if quantized.spec.granularity.axis == 0 else off.T
-    return float(np.einsum("kn,kj,jn->", off, moment, off))
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
