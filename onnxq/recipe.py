@@ -22,7 +22,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from onnxq.errors import RecipeError
 
@@ -52,6 +59,9 @@ class Weights(_Strict):
             if it takes them.
         float_zero_points: Whether zero points may lie between codes.
         algorithm: A name in `onnxq.passes.weights`.
+        accuracy_level: What a product computes in, for preset int4 where the target has a choice:
+            1 for the type of its activation, 4 for 8-bit integers, or 0 for what the runtime likes;
+            null for what the target is best at.
     """
 
     bits: Literal[2, 4, 8, "auto"] | None = None
@@ -59,6 +69,18 @@ class Weights(_Strict):
     symmetric: bool | None = None
     float_zero_points: bool = False
     algorithm: str = "rtn"
+    accuracy_level: Literal[0, 1, 4] | None = None
+
+    @field_validator("bits", mode="before")
+    @classmethod
+    def _is_no_codebook(cls, bits: object) -> object:
+        if isinstance(bits, str) and bits.lower() in ("nf4", "fp4"):
+            raise ValueError(
+                f"{bits} is a codebook of 16 floats, which no DequantizeLinear, table or fused "
+                "product of TensorRT reads; ONNX Runtime alone has a product for it, and on real "
+                "weights 4-bit integers with zero points have 8 to 16 % less error: choose 4"
+            )
+        return bits
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -162,6 +184,8 @@ class Recipe(_Strict):
                 raise ValueError(f"preset {name} has one scale per channel: leave out block_size")
             if any(each.bits for each in given):
                 raise ValueError(f"preset {name} has weights of 8 bits: leave out bits")
+            if any(each.accuracy_level is not None for each in given):
+                raise ValueError(f"preset {name} has no accuracy_level: leave it out")
             if any(each.float_zero_points for each in given):
                 raise ValueError(
                     f"preset {name} has symmetric weights: leave out float_zero_points"

@@ -65,6 +65,7 @@ class PlannedOp:
             the op's own output, or that of the activation function fused into it.
         choices: What `weight` may be instead, for a budget to choose from: itself and others, that
             of the fewest bytes first.
+        accuracy_level: Of a product with weights only: see `onnxq.recipe.Weights`.
         tied: Whether a table and products have the same codes; see `onnxq.passes.ties`.
     """
 
@@ -77,6 +78,7 @@ class PlannedOp:
     activation: QuantSpec | None = None
     output: ir.Value | None = None
     choices: tuple[QuantSpec, ...] = ()
+    accuracy_level: int = 0
     tied: bool = False
 
     @property
@@ -426,6 +428,7 @@ def _weight_only(
         if is_table and needs_data(weights.algorithm)
         else weights.algorithm,
         choices=tuple(found),
+        accuracy_level=0 if is_table else weights.accuracy_level or 0,
     )
 
 
@@ -471,4 +474,9 @@ def _check_weights(recipe: Recipe, target: Target, support: WeightOnlySupport) -
             raise TargetError(
                 f"Target '{target.name}' takes no float zero points of {bits}-bit weights.",
                 "Leave out 'float_zero_points'.",
+            )
+        if weights.accuracy_level not in (None, *support.accuracy_levels):
+            raise TargetError(
+                f"Target '{target.name}' has no choice of what products compute in.",
+                "Leave out 'accuracy_level'.",
             )

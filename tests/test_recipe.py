@@ -164,3 +164,17 @@ def test_the_last_rule_that_matches_counts(weights, rules):
 def test_a_recipe_survives_json():
     found = resolve("int4", yaml.safe_load(TEXT))
     assert Recipe.model_validate_json(found.model_dump_json()) == found
+
+
+@pytest.mark.parametrize("bits", ["nf4", "NF4", "fp4"])
+def test_codebooks_are_refused_with_the_reason(bits):
+    with pytest.raises(RecipeError, match=f"weights.bits: {bits} is a codebook of 16 floats"):
+        resolve("int4", bits=bits)
+
+
+def test_accuracy_levels_are_for_int4():
+    assert resolve("int4", {"weights": {"accuracy_level": 4}}).weights.accuracy_level == 4
+    with pytest.raises(RecipeError, match="accuracy_level"):
+        resolve("int4", {"weights": {"accuracy_level": 3}})
+    with pytest.raises(RecipeError, match="preset int8 has no accuracy_level"):
+        resolve("int8", {"weights": {"accuracy_level": 4}})

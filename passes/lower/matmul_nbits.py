@@ -35,6 +35,7 @@ class MatMulNBits(Lowering):
         """See `Lowering.lower`."""
         assert isinstance(op.weight.granularity, PerBlock)
         outputs, reduced = _matrix(op, lazy)
+        level = {"accuracy_level": op.accuracy_level} if op.accuracy_level else {}
         write_product(
             self.editor,
             node,
@@ -45,6 +46,7 @@ class MatMulNBits(Lowering):
                 "N": outputs,
                 "bits": formats.get(op.weight.format).bits,
                 "block_size": op.weight.granularity.size,
+                **level,
             },
             op.operands.weight.dtype,
         )

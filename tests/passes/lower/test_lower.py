@@ -9,7 +9,7 @@ import pytest
 from graphs import compute, random_feed, with_weights
 from onnx_ir.passes import common
 
-from onnxq import targets
+from onnxq import runtime, targets
 from onnxq.errors import TargetError
 from onnxq.passes import lower
 from onnxq.passes.lower import LowerOps
@@ -145,6 +145,27 @@ def test_the_layout_of_matmul_nbits():
         "K": 40, "N": 2, "bits": 4, "block_size": 32,
     }  # fmt: skip
     assert model.opset_imports["com.microsoft"] == 1
+
+
+@pytest.mark.parametrize("level", [0, 1, 4])
+def test_accuracy_levels(level):
+    text = graph("matmul", 96, 40)
+    exact, model = with_weights(text), with_weights(text)
+    feed = random_feed(model)
+    lowered(exact, "ort-cpu", block_size=32)
+    lowered(model, "ort-cpu", block_size=32, accuracy_level=level)
+    assert model.graph[0].attributes.get_int("accuracy_level", 0) == level
+    # Kernels of 8 bits need weights in a layout of their own.
+    (one,), (two,) = (runtime.session(each).run(None, feed) for each in (exact, model))
+    off = np.abs(one - two).max() / np.abs(one).max()
+    assert 1e-5 < off < 2e-2 if level == 4 else off < 1e-6
+
+
+@pytest.mark.parametrize("target", ["ort-cuda", "rtx-sm89"])
+def test_accuracy_levels_are_for_targets_that_have_them(target):
+    recipe = resolve("int4", {"weights": {"accuracy_level": 4}})
+    with pytest.raises(TargetError, match="no choice of what products compute in"):
+        make_plan(with_weights(graph("matmul", 64, 40)), recipe, targets.get(target))
 
 
 def test_zero_points_of_an_odd_number_of_blocks():
