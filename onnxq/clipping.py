@@ -22,7 +22,8 @@ from onnxq.recovery import Judged
 
 _OBSERVER = "auto"  # the one that leaves the choice
 _NEVER, _WHERE_IT_PAYS = 0.0, 0.8  # its shares
-_GAIN = 1.0  # dB: what clipping must be worth, on average over the parts of the outputs
+_GAIN = 1.0  # dB: what clipping must be worth for a typical sample, over the parts of the outputs
+_LOSS = 1.0  # dB: what it may cost the worst part over all samples, which a few decide
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def choose(
     outputs: Outputs,
     enough: float,
 ) -> Choice:
-    """Clip where that pays, if the outputs are better for it on average and at their worst.
+    """Clip where that pays, if a typical sample is better for it and the worst part no worse.
 
     Args:
         model: The float model, prepared; not modified.
@@ -81,9 +82,13 @@ def choose(
     own = measure_ops(model, plan, clipping.params, samples, changed)
     shifts = {**judged.shifts, **own.shifts} if judged.shifts else {}
     found = Judged(outputs.parts(plan, clipping.params, shifts), shifts)
-    pays = found.mean >= judged.mean + _GAIN and found.parts[0].sqnr >= judged.parts[0].sqnr
+    pays = (
+        found.typical >= judged.typical + _GAIN
+        and found.parts[0].sqnr >= judged.parts[0].sqnr - _LOSS
+    )
     numbers = (
-        f"{found.mean:.1f} dB on average with clipping, {judged.mean:.1f} dB without; "
+        f"{found.typical:.1f} dB for a typical sample with clipping, {judged.typical:.1f} dB "
+        "without; "
         f"{found.parts[0].sqnr:.1f} and {judged.parts[0].sqnr:.1f} dB at the worst"
     )
     if not pays:

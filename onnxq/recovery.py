@@ -38,7 +38,6 @@ _GAIN = 1.0  # dB: what a round of ops in float must be worth
 _SHARE = 0.02  # of the noise: what an op in float must take away
 _RUINED = 6.0  # dB: where accuracy matters more than the size of the file
 _ROUNDS = 4
-_INAUDIBLE = 60.0  # dB: beyond it nothing gets better
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,9 @@ class Judged:
     shifts: Mapping[str, Array]
 
     @property
-    def mean(self) -> float:
-        """Over all parts, in dB: less a matter of chance than the worst alone."""
-        return sum(min(part.sqnr, _INAUDIBLE) for part in self.parts) / len(self.parts)
+    def typical(self) -> float:
+        """Of a typical sample, in dB, over all parts: what tells two models apart."""
+        return sum(part.typical for part in self.parts) / len(self.parts)
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def judge(
     if not shifts or not corrected.parts or corrected.parts[0].sqnr >= enough:
         return corrected
     plain = Judged(outputs.parts(plan, params), {})
-    return max(plain, corrected, key=lambda judged: judged.mean)
+    return max(plain, corrected, key=lambda judged: judged.typical)
 
 
 def recover(

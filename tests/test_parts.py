@@ -51,3 +51,17 @@ def test_integers_have_no_noise_to_speak_of():
     found = Parts()
     found.add({"y": np.arange(3)}, {"y": np.arange(3)})
     assert found.all() == []
+
+
+def test_one_sample_that_is_far_off_does_not_hide_the_others():
+    found = Parts()
+    for noise in (1e-3, 1e-3, 1e-3, 10.0):
+        found.add({"y": np.ones(100)}, {"y": np.ones(100) + noise})
+    (part,) = found.all()
+    assert part.sqnr == pytest.approx(-14, abs=0.1)
+    assert part.typical == pytest.approx((60 * 3 - 20) / 4)
+
+
+def test_noise_of_no_account_is_all_the_same():
+    (a,), (b,) = parts(np.ones(100), 0), parts(np.ones(100), 1e-4)
+    assert a.typical == b.typical == pytest.approx(60)

@@ -36,7 +36,7 @@ From Python also a list of such dicts, or a function that yields them.
 Some 32 to 128 samples like those of real use are enough."""
 
 _KEPT, _KEPT_OUT = 8, 16  # of the feeds given, and of those held out
-_HELD_OUT = 8  # one feed of so many
+_HELD_OUT = 4  # one feed of so many
 _HELD_OUT_FROM = 16  # feeds
 
 _FUNCTION = re.compile(r"(.+\.py|[A-Za-z_][\w.]*):([A-Za-z_]\w*)")
@@ -133,7 +133,7 @@ class FeedSource:
         self._given, self._held_out = given.samples, held_out.samples
 
     def hold_out(self) -> FeedSource:
-        """The feeds without some, about one of eight: see `held_out`.
+        """The feeds without some, about one of four: see `held_out`.
 
         Which ones depends on their contents alone, not on their order. Of less than 16 feeds none
         is held out.
