@@ -33,12 +33,14 @@ from onnxq.passes.prepare import prepare
 from onnxq.passes.qdq.insert import InsertQdq
 from onnxq.passes.rewrite import rewrite
 from onnxq.passes.store_codes import StoreCodes, can_store
+from onnxq.passes.transforms.fold_scales import fold_scales
 from onnxq.progress import progress
 from onnxq.recipe import Recipe, RecipeLike, resolve
 from onnxq.report import Report
 from onnxq.reporting import make_report, write_metadata
 from onnxq.targets import Target
 from onnxq.targets import get as get_target
+from onnxq.types import Array
 from onnxq.verify import check_model, verify
 
 if TYPE_CHECKING:
@@ -199,8 +201,7 @@ def quantize(
         )
         plan = plan.leave_float(_unreached(plan, store))
         _require_ops(plan)
-    states = {} if resolved.is_static or store is None else store.states
-    moments = {name: states[name]["square"] for name in plan.second_moments()}
+    plan, moments = fold_scales(own, plan, _moments(plan, store))
     plan = spend(own, plan, moments)
     expected = expected_sqnr(plan, moments)
     plan = plan.kept_wide(rewrite(own, plan, moments))
@@ -407,6 +408,12 @@ def _latency(model: ModelLike, quantized: ir.Model, feeds: FeedSource | None) ->
         return measure_latency(given, quantized, feeds.some(), "calibration samples")
     made_up = [Sample("a made-up feed", feed) for feed in random_feeds(model_inputs(given), 1)]
     return measure_latency(given, quantized, made_up, "made-up inputs")
+
+
+def _moments(plan: QuantPlan, store: CalibStore | None) -> dict[str, Array]:
+    """The sum of x x^T of the activations whose products go by it."""
+    states = {} if store is None else store.states
+    return {name: states[name]["square"] for name in plan.second_moments()}
 
 
 def _require_ops(plan: QuantPlan) -> None:

@@ -1,0 +1,70 @@
+"""Fold the scales of AWQ into the weights that an activation meets, and into what computes it.
+
+An activation is scaled where the ops that read it all have the algorithm awq, and what computes it
+can take the division in: a normalization, a product or a factor for each channel. See
+`onnxq.passes.weights.awq`, and for the edit `onnxq.passes.transforms.equalize`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxq.passes.plan import PlannedOp, QuantPlan
+from onnxq.passes.transforms.equalize import Equalize, absorptions
+from onnxq.passes.weights.awq import strength
+from onnxq.progress import progress
+from onnxq.types import Array
+
+_ALGORITHM = "awq"
+
+
+def fold_scales(
+    model: ir.Model, plan: QuantPlan, moments: Mapping[str, Array]
+) -> tuple[QuantPlan, dict[str, Array]]:
+    """Edit `model` where that lessens the error of the outputs of its products.
+
+    Args:
+        model: Of the plan.
+        plan: What becomes of it.
+        moments: The sum of x x^T of each activation, by its name.
+
+    Returns:
+        The plan of the model as it is now, and the moments as they are now.
+    """
+    if not any(op.algorithm == _ALGORITHM for op in plan.products):
+        return plan, dict(moments)
+    readers: dict[str, list[PlannedOp]] = {}
+    for op in plan.products:
+        readers.setdefault(plan.inputs[op.node], []).append(op)
+    usable = [
+        name
+        for name in absorptions(plan)
+        if name in moments and all(op.algorithm == _ALGORITHM for op in readers[name])
+    ]
+    strengths = {}
+    with progress("Scaling activations", len(usable)) as advance:
+        for name in usable:
+            weights = [(_array(op), op.weight) for op in readers[name]]
+            if (found := strength(weights, moments[name])) is not None:
+                strengths[name] = found
+            advance()
+    if not strengths:
+        return plan, dict(moments)
+    Equalize(plan, strengths)(model)
+    scaled = {
+        name: moment / np.outer(strengths[name], strengths[name]) if name in strengths else moment
+        for name, moment in moments.items()
+    }
+    return plan.again(model), scaled
+
+
+def _array(op: PlannedOp) -> Array:
+    tensor = op.operands.weight.const_value
+    assert tensor is not None
+    array = np.array(tensor.numpy())
+    if isinstance(tensor, ir.ExternalTensor):
+        tensor.release()
+    return array
