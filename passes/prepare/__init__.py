@@ -9,6 +9,7 @@ from onnxq.passes.prepare.fold_affine import FoldAffine
 from onnxq.passes.prepare.fold_constants import FoldConstants
 from onnxq.passes.prepare.fold_if import FoldIf
 from onnxq.passes.prepare.fuse_gemm import FuseGemm
+from onnxq.passes.prepare.fuse_hard_swish import FuseHardSwish
 from onnxq.passes.prepare.name_everything import NameEverything
 from onnxq.passes.prepare.raise_opset import RaiseOpset
 from onnxq.passes.prepare.remove_identity import RemoveIdentity
@@ -22,10 +23,10 @@ def prepare(model: ir.Model, opset: int = 13) -> None:
     """Edit `model` in place so that planning finds what it looks for.
 
     Functions are inlined, the opset is raised to at least `opset`, constants become initializers,
-    what can be computed beforehand is, products of matrices take in their biases,
-    BatchNormalization and other affine maps per channel go into the op before, a head with a copy
-    of a table reads the table, symbolic dimensions that only look equal are told apart, and every
-    node and value has a unique name.
+    what can be computed beforehand is, HardSwish is one op, products of matrices take in their
+    biases, BatchNormalization and other affine maps per channel go into the op before, a head with
+    a copy of a table reads the table, symbolic dimensions that only look equal are told apart, and
+    every node and value has a unique name.
 
     Raises:
         ModelError: The opset cannot be raised.
@@ -40,6 +41,7 @@ def prepare(model: ir.Model, opset: int = 13) -> None:
         FoldConstants(),
         FoldIf(),
         RemoveIdentity(),
+        FuseHardSwish(),
         FuseGemm(),
         FoldAffine(),
         StoreOnce(),
