@@ -79,7 +79,7 @@ _WITHOUT_WEIGHTS = {
 #   light     2.90  34.8   1.29  59.1   41.5  23.0   25.0  22.1   6.4   4.0
 #
 # In float wherever it has at most 64 products, a Conv of yolov8n costs 12 % of its time, and a Relu
-# net 25 %.
+# net 45 %.
 _LIGHT = No(
     "it has at most 64 products an output: the quantizing and dequantizing around it, and the "
     "function that ONNX Runtime fuses into a float Conv alone, take longer than int8 saves"
