@@ -1,5 +1,6 @@
 """int8 in its defaults keeps the accuracy of every real model, for both kinds of targets."""
 
+import itertools
 import math
 from functools import cache
 
@@ -69,6 +70,14 @@ def test_the_task_is_done_as_well_as_in_float(quantized):
     planned = len(harmed) + report.counts()["int8"]
     assert len(recovered) <= math.ceil(0.1 * planned)
     assert len(harmed) - len(recovered) <= max(1, 0.05 * planned)
+
+
+def test_some_lines_are_enough(target, tmp_path):
+    few = list(itertools.islice(data.recognition(), 64))
+    result = onnxq.quantize(models.path("ppocr-rec"), preset="int8", target=target, calibration=few)
+    result.save(tmp_path / "int8.onnx")
+    found = judges.recognition(tmp_path / "int8.onnx", 1000)
+    assert found >= float_score("ppocr-rec") - 0.02
 
 
 @pytest.mark.parametrize("quantized", ["yolov8n"], indirect=True)
