@@ -46,7 +46,7 @@ def test_codes_where_the_outputs_are_good(models):
 def test_floats_where_codes_would_ruin_the_outputs(models):
     decision, found = sum_of(models[100.0])
     assert decision.action == "float"
-    assert decision.reason.startswith("reading codes, the residual sums cost the outputs ")
+    assert decision.reason.startswith("reading codes, the residual sums cost a typical sample ")
     assert found > 20
 
 

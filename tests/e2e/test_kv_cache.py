@@ -64,7 +64,7 @@ def test_decoding_through_the_cache(int4, bits):
     whole = without_cache(files["smollm2"])(ids)
     np.testing.assert_allclose(logits, whole, atol=1e-3)
     np.testing.assert_array_equal(whole[PROMPT - 1 : -1].argmax(axis=-1), chosen)
-    assert len(set(chosen)) > STEPS // 3  # it is text
+    assert len(set(chosen)) > 3  # not one token over and over
     at_once = Decoder(files["smollm2-kv"]).logits(ids)
     np.testing.assert_allclose(at_once, whole, atol=1e-3)
 
