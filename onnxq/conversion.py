@@ -19,9 +19,8 @@ import onnx_ir as ir
 from onnxq import io
 from onnxq.errors import ModelError, RecipeError
 from onnxq.passes.forms import ToBlockDequantize, ToMatMulNBits
-from onnxq.progress import progress
 from onnxq.reporting import METADATA
-from onnxq.verify import verify
+from onnxq.saving import save_checked
 
 if TYPE_CHECKING:
     from onnxq.io import ModelLike
@@ -54,7 +53,7 @@ class ConvertResult:
     notes: tuple[str, ...]
 
     def save(self, path: str | os.PathLike[str], *, external_data: bool = False) -> None:
-        """Write the model, checked by `onnx.checker` and loaded by ONNX Runtime beforehand.
+        """Write the model, checked beforehand: see `onnxq.saving.save_checked`.
 
         Args:
             path: The ONNX file. It appears whole or not at all.
@@ -64,8 +63,7 @@ class ConvertResult:
             OutputError: The file cannot be written.
             ModelError: The result is not valid.
         """
-        with progress("Writing weights", len(self.model.graph.initializers)) as advance:
-            io.save(self.model, path, external_data=external_data, check=verify, on_weight=advance)
+        save_checked(self.model, path, external_data=external_data)
 
 
 def convert(model: ModelLike, *, to: str) -> ConvertResult:

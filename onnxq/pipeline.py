@@ -34,14 +34,13 @@ from onnxq.passes.qdq.insert import InsertQdq
 from onnxq.passes.rewrite import rewrite
 from onnxq.passes.store_codes import StoreCodes, can_store
 from onnxq.passes.transforms.fold_scales import fold_scales
-from onnxq.progress import progress
 from onnxq.recipe import Recipe, RecipeLike, resolve
 from onnxq.report import Report
 from onnxq.reporting import make_report, write_metadata
+from onnxq.saving import save_checked
 from onnxq.targets import Target
 from onnxq.targets import get as get_target
 from onnxq.types import Array
-from onnxq.verify import check_model, verify
 
 if TYPE_CHECKING:
     from onnxq.calib.feeds import DataLike
@@ -79,9 +78,7 @@ class QuantizeResult:
             OutputError: The file cannot be written.
             ModelError: A weight holds NaN, or the result is not valid.
         """
-        check = check_model if _has_bfloat16(self.model) else verify
-        with progress("Writing weights", len(self.model.graph.initializers)) as advance:
-            io.save(self.model, path, external_data=external_data, check=check, on_weight=advance)
+        save_checked(self.model, path, external_data=external_data)
 
 
 def quantize(
@@ -355,11 +352,6 @@ def _base_opset(recipe: Recipe, target: Target) -> int:
         return max(opset(f) for f in target.dynamic().lowerings.values() if isinstance(f, str))
     least = opset(target.weight_only().lowering)
     return max(least, _HALF_QDQ_OPSET) if recipe.activation_dtype in ("fp16", "bf16") else least
-
-
-def _has_bfloat16(model: ir.Model) -> bool:
-    values = (value for node in model.graph for value in node.outputs)
-    return any(value.dtype == ir.DataType.BFLOAT16 for value in values)
 
 
 def _check_names(recipe: Recipe) -> None:

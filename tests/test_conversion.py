@@ -110,3 +110,14 @@ def test_what_is_refused():
     }.items():
         with pytest.raises(ModelError, match=f"has no {needed}"):
             onnxq.convert(model, to=form)
+
+
+def test_activations_in_bfloat16_are_checked_only(tmp_path):
+    model = with_weights(
+        "g (float[n, 64] x, float[64, 32] w) => (float[n, 32] y) { [op] y = MatMul(x, w) }",
+        w=np.random.default_rng(0).normal(size=(64, 32)),
+    )
+    plain = onnxq.quantize(model, preset="int4", target="rtx-sm89", activation_dtype="bf16").model
+    onnxq.convert(plain, to="matmul-nbits").save(tmp_path / "packed.onnx")
+    (product,) = (n for n in onnx.load(tmp_path / "packed.onnx").graph.node if "Bits" in n.op_type)
+    assert product.op_type == "MatMulNBits"

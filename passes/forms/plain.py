@@ -84,7 +84,6 @@ def read(node: ir.Node) -> StoredMatrix:
         outputs=outputs,
         length=length,
         by_rows=by_rows,
-        dtype=required_constant(node, scale, "scales").dtype,
         codes=plain_codes(codes, bits, by_rows=by_rows),
         scales=scales(node, scale, outputs, blocks, by_rows=by_rows),
         zero_points=zero_points,

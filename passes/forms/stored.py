@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxq.errors import ModelError
+from onnxq.onnxfile import release
 from onnxq.passes.edit import constant
 from onnxq.types import Array
 
@@ -57,8 +58,7 @@ class Part:
 
         def evaluate() -> ir.Tensor[Array]:
             tensor = ir.Tensor(moved(), dtype=dtype)
-            if isinstance(self.source, ir.ExternalTensor):
-                self.source.release()
+            release(self.source)
             return tensor
 
         return ir.LazyTensor(evaluate, dtype=dtype, shape=ir.Shape(shape))
@@ -76,7 +76,6 @@ class StoredMatrix:
         outputs: How many rows there are.
         length: Codes of a row.
         by_rows: Whether codes are stored as [outputs, length]; otherwise [length, outputs].
-        dtype: Of the scales.
         codes: uint8 [outputs, length].
         scales: [outputs, blocks].
         zero_points: uint8 [outputs, blocks]; None if all are the middle of the range.
@@ -89,10 +88,14 @@ class StoredMatrix:
     outputs: int
     length: int
     by_rows: bool
-    dtype: ir.DataType
     codes: Part
     scales: Part
     zero_points: Part | None
+
+    @property
+    def dtype(self) -> ir.DataType:
+        """Of the scales."""
+        return self.scales.source.dtype
 
     @property
     def blocks(self) -> int:

@@ -11,7 +11,6 @@ a DequantizeLinear of its own: runtimes fuse those that have one reader.
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from onnxq.passes.base import GraphPass
 from onnxq.passes.edit import Editor, all_graphs, remove, replace_output
@@ -19,6 +18,7 @@ from onnxq.passes.forms import packed, plain
 from onnxq.passes.forms.constants import Constants
 from onnxq.passes.forms.stored import StoredMatrix, without_suffix
 from onnxq.passes.prepare.raise_opset import RaiseOpset
+from onnxq.passes.remove_unused import RemoveUnused
 
 
 class ToBlockDequantize(GraphPass):
@@ -53,7 +53,7 @@ class ToBlockDequantize(GraphPass):
                     "DequantizeLinear has no place for: the product is in the activation's type"
                 )
             _replace(constants.editor, node, matrix, values, by_rows=rows)
-        common.RemoveUnusedNodesPass()(model)
+        RemoveUnused()(model)
         return len(matrices)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from onnxq.passes.base import GraphPass
 from onnxq.passes.edit import all_graphs
@@ -20,6 +19,7 @@ from onnxq.passes.forms.constants import Constants
 from onnxq.passes.forms.stored import StoredMatrix, require
 from onnxq.passes.lower.gather_block_quantized import write_table
 from onnxq.passes.lower.matmul_nbits import write_product
+from onnxq.passes.remove_unused import RemoveUnused
 
 _INSTEAD = "Leave the model in this form."
 
@@ -84,7 +84,7 @@ class ToMatMulNBits(GraphPass):
                     constants.editor, node, node.inputs[0], values, attributes, matrix.dtype
                 )
             new.metadata_props.update(metadata)
-        common.RemoveUnusedNodesPass()(model)
+        RemoveUnused()(model)
         return len(readers)
 
 
