@@ -97,7 +97,8 @@ def _other(node: ir.Node | None, number: float) -> ir.Value | None:
 
 
 def _is(value: ir.Value | None, number: float) -> bool:
+    """Whether `value` is that constant, of too few dimensions to add one to what it meets."""
     tensor = constant(value)
-    if tensor is None or tensor.size != 1:
+    if tensor is None or tensor.size != 1 or len(tensor.shape) > 1:
         return False
     return math.isclose(float(tensor.numpy().item()), number, rel_tol=1e-5)
