@@ -55,6 +55,7 @@ def test_a_model_in_any_form_is_loaded(model, path):
 def test_what_torch_exports_is_loaded():
     import torch
 
+    torch.manual_seed(0)  # sums near 0 agree to fewer digits
     layer = torch.nn.Linear(8, 4).eval()
     x = torch.randn(2, 8)
     program = torch.onnx.export(layer, (x,), dynamo=True, input_names=["x"], verbose=False)
