@@ -24,7 +24,7 @@ import onnx_ir as ir
 from onnxq.bytesize import in_bytes
 from onnxq.errors import NotFiniteError, RecipeError
 from onnxq.knapsack import choose
-from onnxq.onnxfile import file_bytes
+from onnxq.onnxfile import file_bytes, release
 from onnxq.passes.choices import stored_bytes
 from onnxq.passes.heads import is_head
 from onnxq.passes.plan import PlannedOp, QuantPlan
@@ -87,8 +87,7 @@ class _Matrix:
         except NotFiniteError as failure:
             raise not_finite(self.tensor) from failure
         finally:
-            if isinstance(self.tensor, ir.ExternalTensor):
-                self.tensor.release()
+            release(self.tensor)
         return [math.fsum(each) for each in zip(*found, strict=True)]
 
 

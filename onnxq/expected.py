@@ -11,9 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import onnx_ir as ir
-
 from onnxq.errors import NotFiniteError
+from onnxq.onnxfile import release
 from onnxq.passes import weights
 from onnxq.passes.plan import PlannedOp, QuantPlan
 from onnxq.passes.sharing import by_stored_weight, common_moment
@@ -55,8 +54,7 @@ def _sqnr(
     except NotFiniteError as failure:
         raise not_finite(tensor) from failure
     finally:
-        if isinstance(tensor, ir.ExternalTensor):
-            tensor.release()
+        release(tensor)
     return {op.node: in_decibels(noise[inputs[op.node]]) for op in ops}
 
 

@@ -150,6 +150,12 @@ def field_header(tag: bytes, size: int) -> bytes:
     return tag + bytes(varint)
 
 
+def release(tensor: ir.TensorProtocol) -> None:
+    """Unmap the file that a tensor lies in, if it does, until its values are asked for again."""
+    if isinstance(tensor, ir.ExternalTensor):
+        tensor.release()
+
+
 def _write_tensor(
     tensor: ir.TensorProtocol, file: BinaryIO, on_weight: Callable[[], None] | None
 ) -> None:
@@ -158,8 +164,7 @@ def _write_tensor(
         file.write(tensor.tobytes())
     else:
         file.write(np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data)
-    if isinstance(tensor, ir.ExternalTensor):
-        tensor.release()
+    release(tensor)
     if file.tell() - start != tensor.nbytes:
         raise ValueError(
             f"Weight '{tensor.name}' wrote {file.tell() - start} bytes; its type and shape "

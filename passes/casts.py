@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from onnxq.onnxfile import release
 from onnxq.types import Array
 
 
@@ -23,8 +24,7 @@ class CastTensor(ir.LazyTensor):
     def _cast(self) -> ir.Tensor[Array]:
         with np.errstate(over="ignore"):
             array = self.source.numpy().astype(self.dtype.numpy())
-        if isinstance(self.source, ir.ExternalTensor):
-            self.source.release()
+        release(self.source)
         return ir.Tensor(array, self.dtype, name=self.name)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxq.errors import ModelError
+from onnxq.onnxfile import release
 from onnxq.passes.edit import constant
 from onnxq.passes.value_types import FLOATS, float_inputs, formal, is_fixed, schema
 from onnxq.types import Array
@@ -191,8 +192,7 @@ def _largest(tensor: ir.TensorProtocol | None) -> float:
     if tensor is None:
         return 0.0
     found = _largest_of(tensor.numpy())
-    if isinstance(tensor, ir.ExternalTensor):
-        tensor.release()
+    release(tensor)
     return found
 
 

@@ -1,9 +1,9 @@
 """Whether an engine runs in the precision that the model asks for, op by op.
 
 The model says what is planned: a product whose operands come through DequantizeLinear, or a sum of
-which one operand does, in codes that other ops read too. The engine
-says what happens. With detailed profiling verbosity the builder lists its layers, each with its
-type, the data types of its operands, and the ONNX nodes that it stands for (in one line):
+which one operand does, in codes that other ops read too. The engine says what happens. With
+detailed profiling verbosity the builder lists its layers, each with its type, the data types of its
+operands, and the ONNX nodes that it stands for (in one line):
 
     Name: ..., LayerType: gemm, Inputs: [ { ... Datatype: Int8 } ], Constants: [...],
     Outputs: [...], TacticName: ..., Metadata: [ONNX Layer: /head/MatMul]

@@ -13,6 +13,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
+from onnxq.onnxfile import release
 from onnxq.passes.base import GraphPass
 from onnxq.passes.edit import Editor, constant, rewire
 from onnxq.passes.ties import readers
@@ -105,6 +106,5 @@ def _part(tensor: ir.TensorProtocol, rows: slice, *, transposed: bool = False) -
     part = array[:, rows].T if transposed else array[rows]
     copy = np.array(part, order="C").view(np.dtype(f"uint{8 * array.itemsize}"))
     del array, part
-    if isinstance(tensor, ir.ExternalTensor):
-        tensor.release()
+    release(tensor)
     return copy

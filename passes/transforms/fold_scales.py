@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
+from onnxq.onnxfile import release
 from onnxq.passes.plan import PlannedOp, QuantPlan
 from onnxq.passes.transforms.equalize import Equalize, absorptions
 from onnxq.passes.weights.awq import strength
@@ -65,6 +66,5 @@ def _array(op: PlannedOp) -> Array:
     tensor = op.operands.weight.const_value
     assert tensor is not None
     array = np.array(tensor.numpy())
-    if isinstance(tensor, ir.ExternalTensor):
-        tensor.release()
+    release(tensor)
     return array

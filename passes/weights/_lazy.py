@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxq.errors import ModelError, NotFiniteError
+from onnxq.onnxfile import release
 from onnxq.passes.weights import WeightAlgorithm
 from onnxq.types import Array, QTensor, QuantSpec
 
@@ -69,8 +70,7 @@ class LazyWeight:
         except NotFiniteError as failure:
             raise not_finite(self.source) from failure
         finally:
-            if isinstance(self.source, ir.ExternalTensor):
-                self.source.release()
+            release(self.source)
 
     def _require_fitting(self, quantized: QTensor) -> None:
         """Fail on a scale that the search had to cut off at the end of float16."""

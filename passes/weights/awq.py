@@ -35,11 +35,14 @@ def quantize(weight: Array, spec: QuantSpec, second_moment: Array) -> QTensor:
 
 
 def strength(weights: Sequence[tuple[Array, QuantSpec]], second_moment: Array) -> Array | None:
-    """S for the input of some matrices, float64 of geometric mean 1; None if none is better.
+    """The scales s of the common input of some matrices.
 
     Args:
-        weights: Each with its spec.
-        second_moment: Of their common input.
+        weights: [K, N] or [N, K], each with its spec.
+        second_moment: Of their input, [K, K].
+
+    Returns:
+        float64 [K] of geometric mean 1; None if no scales lessen the error of the outputs.
     """
     diagonal = np.diag(second_moment)
     if not diagonal.max() > 0:
