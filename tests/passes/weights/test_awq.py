@@ -32,7 +32,7 @@ def test_scales_lessen_the_error_of_the_output(spec, seed):
     s = awq.strength([(weight, spec)], moment)
     assert s is not None
     assert np.log(s).mean() == pytest.approx(0, abs=1e-9)
-    assert s[0] > s[1]
+    assert np.all(np.diff(s[np.argsort(np.diag(moment))]) >= 0)
     along = s[:, None] if spec.granularity.axis == 0 else s
     scaled, inner = (weight * along).astype(np.float32), moment / np.outer(s, s)
     before = output_error(mse.quantize(weight, spec), weight, moment)
