@@ -6,7 +6,6 @@ not run in the precision planned. Results go to standard output, everything else
 
 from __future__ import annotations
 
-import gc
 import json
 import sys
 import warnings
@@ -16,12 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from onnxq.errors import OnnxqError
+from onnxq.garbage import rarely_collected
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-# Graphs are many small objects: by Python's 700, a tenth of the CPU goes into looking for garbage.
-_NEW_OBJECTS = 10_000
 
 app = typer.Typer(
     help="Quantize ONNX models for the hardware they run on, and prove what the engine runs.",
@@ -387,10 +384,10 @@ def targets(as_json: Json = False) -> None:
 
 def main() -> None:
     """Run the command line; errors made for users are one message and an exit code."""
-    gc.set_threshold(_NEW_OBJECTS)
     warnings.showwarning = lambda message, *_args, **_kwargs: _say(f"warning: {message}")
     try:
-        app()
+        with rarely_collected():
+            app()
     except OnnxqError as failure:
         _say(f"error: {failure}")
         sys.exit(failure.exit_code)

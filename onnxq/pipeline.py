@@ -24,6 +24,7 @@ from onnxq.calib.tensorrt_cache import Imported
 from onnxq.cpu import has_vnni
 from onnxq.errors import DataError, RecipeError, TargetError
 from onnxq.expected import expected_sqnr
+from onnxq.garbage import rarely_collected
 from onnxq.latency import Latency, measure_latency, require_measurable
 from onnxq.onnxfile import stored_bytes
 from onnxq.passes import weights
@@ -81,6 +82,7 @@ class QuantizeResult:
         save_checked(self.model, path, external_data=external_data)
 
 
+@rarely_collected()
 def quantize(
     model: ModelLike,
     *,
@@ -209,6 +211,7 @@ def quantize(
     return QuantizeResult(own, report)
 
 
+@rarely_collected()
 def plan(
     model: ModelLike,
     *,
@@ -259,6 +262,7 @@ def plan(
     return spend(own, planned, {})
 
 
+@rarely_collected()
 def calibrate(
     model: ModelLike,
     calibration: DataLike,

@@ -128,11 +128,13 @@ def recover(
             worst = parts[0]
             if worst.sqnr >= limits.min_sqnr or len(reasons) >= most:
                 break
-            left = plan.leave_float(dict.fromkeys(reasons, ""))
-            noise = inside(model, left, params, samples, judged.shifts)
-            found = shares(model, fidelity, noise, worst)
             room = 1.0 if worst.sqnr < _RUINED else limits.max_float_weights
             room -= sum(weights[name] for name in reasons)
+            left = plan.leave_float(dict.fromkeys(reasons, ""))
+            if all(weights[op.node] > room for op in left.ops):
+                break
+            noise = inside(model, left, params, samples, judged.shifts)
+            found = shares(model, fidelity, noise, worst)
             chosen = _to_leave(
                 found,
                 weights,

@@ -1,6 +1,5 @@
 """What is compared: the models with their data and judges, and the tools with their commands."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,10 +49,10 @@ ONNXQ = {"onnxq ort-cpu": "ort-cpu", "onnxq rtx-sm89": "rtx-sm89"}
 TOOLS = [*ONNXQ, *PEERS]
 
 
-def command(tool, peers_python, model, feeds, output):
+def command(tool, venv, model, feeds, output):
     """How `tool` makes the int8 file `output` of a model."""
     if tool in ONNXQ:
-        what = [sys.executable, "-m", "onnxq", "quantize", model, "-o", output]
+        what = [venv / "onnxq/bin/python", "-m", "onnxq", "quantize", model, "-o", output]
         return [*what, "--preset", "int8", "--target", ONNXQ[tool], "--calibration", feeds]
     script, setting = PEERS[tool]
-    return [peers_python, _HERE / "peers" / script, model, feeds, output, setting]
+    return [venv / "bin/python", _HERE / "peers" / script, model, feeds, output, setting]

@@ -46,7 +46,7 @@ def main():
 
 def _arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peers-venv", type=Path, required=True)
+    parser.add_argument("--peers-venv", type=lambda p: Path(p).absolute(), required=True)
     parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES), metavar="MODEL")
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS, metavar="TOOL")
     parser.add_argument("--samples", type=int, default=64, help="to calibrate on, at most")
@@ -64,7 +64,7 @@ def _warm_up(folder, given):
         feeds = _feeds(name, folder / name, given.samples)
         made = folder / name / "warm.onnx"
         subprocess.run(
-            command(next(iter(ONNXQ)), None, models.path(name), feeds, made),
+            command(next(iter(ONNXQ)), given.peers_venv, models.path(name), feeds, made),
             check=True,
             capture_output=True,
         )
@@ -121,7 +121,7 @@ def _float(name, judge):
 
 
 def _measure(tool, name, feeds, made, given):
-    what = command(tool, given.peers_venv.absolute() / "bin/python", models.path(name), feeds, made)
+    what = command(tool, given.peers_venv, models.path(name), feeds, made)
     measured = made.with_suffix(".measured")
     limits = [str(given.seconds), str(given.megabytes)]
     measure = Path(__file__).resolve().with_name("measure.py")
