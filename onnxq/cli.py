@@ -76,6 +76,10 @@ def quantize(
         int | None,
         typer.Option(help="int4: bits of the last product's weights, such as 8; 4 by default."),
     ] = None,
+    conv_as_matmul: Annotated[
+        bool,
+        typer.Option("--conv-as-matmul", help="int4: a Conv of kernel size 1 becomes a MatMul."),
+    ] = False,
     activation_dtype: Annotated[
         str | None,
         typer.Option(help="int4: what activations become, fp16, bf16 or fp32; the model's type."),
@@ -131,6 +135,7 @@ def quantize(
             size_budget=size_budget,
             bits_per_weight=bits_per_weight,
             head_bits=head_bits,
+            conv_as_matmul=conv_as_matmul,
             activation_dtype=activation_dtype,
             cpu_has_vnni=cpu_has_vnni,
         )
@@ -153,6 +158,7 @@ def quantize(
         size_budget=size_budget,
         bits_per_weight=bits_per_weight,
         head_bits=head_bits,
+        conv_as_matmul=conv_as_matmul,
         activation_dtype=activation_dtype,
         recovery=_recovery(
             no_recover=no_recover,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from onnxq.passes import weights
 from onnxq.passes.lower import opset
 from onnxq.passes.plan import CANDIDATES, QuantPlan, make_plan, observable
 from onnxq.passes.prepare import prepare
+from onnxq.passes.prepare.conv_to_matmul import ConvToMatMul
 from onnxq.passes.qdq.insert import InsertQdq
 from onnxq.passes.rewrite import rewrite
 from onnxq.passes.store_codes import StoreCodes, can_store
@@ -96,6 +98,7 @@ def quantize(
     size_budget: int | str | None = None,
     bits_per_weight: float | None = None,
     head_bits: int | None = None,
+    conv_as_matmul: bool = False,
     activation_dtype: str | None = None,
     recovery: Mapping[str, float] | Literal[False] | None = None,
     provider: str = "cpu",
@@ -123,6 +126,8 @@ def quantize(
         bits_per_weight: The same as a mean over the weights, scales and zero points included.
         head_bits: For int4: the bits of the weights of the last product, whose result is an output
             of the model, and of an embedding that is the same matrix.
+        conv_as_matmul: For int4: make a MatMul of each Conv with a kernel of size 1, which then has
+            weights in blocks like any other.
         activation_dtype: For int4: what activations become, "fp16", "bf16" or "fp32". Inputs and
             outputs of the model keep their types, but for KV caches.
         recovery: Changes to the recipe's `recovery`, the limits to what may stay in float for
@@ -146,6 +151,7 @@ def quantize(
         size_budget=size_budget,
         bits_per_weight=bits_per_weight,
         head_bits=head_bits,
+        conv_as_matmul=conv_as_matmul,
         activation_dtype=activation_dtype,
         has_data=calibration is not None,
     )
@@ -163,6 +169,7 @@ def quantize(
         )
     own = io.load(model)
     _prepare(own, base_opset)
+    _make_matmuls(own, resolved, target)
     before = stored_bytes(own)
     plan = make_plan(own, resolved, target)
     _require_ops(plan)
@@ -223,6 +230,7 @@ def plan(
     size_budget: int | str | None = None,
     bits_per_weight: float | None = None,
     head_bits: int | None = None,
+    conv_as_matmul: bool = False,
     activation_dtype: str | None = None,
     cpu_has_vnni: bool | None = None,
 ) -> QuantPlan:
@@ -238,6 +246,7 @@ def plan(
         size_budget: As for `quantize`.
         bits_per_weight: As for `quantize`.
         head_bits: As for `quantize`.
+        conv_as_matmul: As for `quantize`.
         activation_dtype: As for `quantize`.
         cpu_has_vnni: As for `quantize`.
 
@@ -252,12 +261,14 @@ def plan(
         size_budget=size_budget,
         bits_per_weight=bits_per_weight,
         head_bits=head_bits,
+        conv_as_matmul=conv_as_matmul,
         activation_dtype=activation_dtype,
     )
     target = _table(target, resolved, cpu_has_vnni)
     _check_names(resolved)
     own = io.load(model)
     _prepare(own, _base_opset(resolved, target))
+    _make_matmuls(own, resolved, target)
     planned = make_plan(own, resolved, target)
     return spend(own, planned, {})
 
@@ -373,6 +384,11 @@ def _prepare(model: ir.Model, least_opset: int) -> None:
     prepare(model, max(least_opset, _HALF_QDQ_OPSET) if half else least_opset)
 
 
+def _make_matmuls(model: ir.Model, recipe: Recipe, target: Target) -> None:
+    if recipe.conv_as_matmul:
+        ConvToMatMul(recipe, target.weight_only())(model)
+
+
 def _check_data(
     recipe: Recipe,
     calibration: DataLike | None,
@@ -454,5 +470,10 @@ def _stored(plan: QuantPlan, unreached: Iterable[str]) -> list[str]:
 
 
 def _main_reasons(plan: QuantPlan) -> str:
-    reasons = dict.fromkeys(kept.reason for kept in plan.kept if kept.op_type in CANDIDATES)
-    return "; ".join(list(reasons)[:3]) + "." if reasons else "it has no Conv, Gemm or MatMul."
+    """The reasons of most of the ops that could have weights in codes."""
+    reasons = Counter(kept.reason for kept in plan.kept if kept.op_type in CANDIDATES)
+    return (
+        "; ".join(reason for reason, _ in reasons.most_common(3)) + "."
+        if reasons
+        else "it has no Conv, Gemm or MatMul."
+    )

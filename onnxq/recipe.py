@@ -154,6 +154,8 @@ class Recipe(_Strict):
             embeddings are; a table that is the weight of a product too is stored as that asks.
         head: Replaces the fields given of `weights` for the last product, whose result is an
             output of the model.
+        conv_as_matmul: Whether a Conv with a kernel of size 1 becomes a MatMul, with weights in
+            blocks. For preset int4.
         activation_dtype: What activations become, and KV caches with them; null for the model's own
             type. For preset int4.
         activations: How activation ranges are found, for presets that quantize activations.
@@ -169,6 +171,7 @@ class Recipe(_Strict):
     bits_per_weight: Annotated[float, Field(gt=0)] | None = None
     tables: Weights | None = None
     head: Weights | None = None
+    conv_as_matmul: bool = False
     activation_dtype: ActivationType | None = None
     activations: Activations = Activations()
     recovery: Recovery | None = Recovery()
@@ -189,6 +192,10 @@ class Recipe(_Strict):
             if any(each.float_zero_points for each in given):
                 raise ValueError(
                     f"preset {name} has symmetric weights: leave out float_zero_points"
+                )
+            if self.conv_as_matmul:
+                raise ValueError(
+                    f"preset {name} has no blocks of weights: leave out conv_as_matmul"
                 )
             if self.activation_dtype is not None:
                 raise ValueError(f"preset {name} quantizes activations: leave out activation_dtype")
@@ -310,6 +317,7 @@ def resolve(
     size_budget: int | str | None = None,
     bits_per_weight: float | None = None,
     head_bits: int | None = None,
+    conv_as_matmul: bool = False,
     activation_dtype: str | None = None,
     has_data: bool = False,
 ) -> Recipe:
@@ -324,6 +332,7 @@ def resolve(
         size_budget: Replaces that of the recipe, and makes bits "auto" if there are none.
         bits_per_weight: Likewise.
         head_bits: Of the weights of the last product; None for what the recipe says.
+        conv_as_matmul: Asks for it, whatever the recipe says.
         activation_dtype: Replaces that of the recipe.
         has_data: Whether there is calibration data for weight algorithms to go by.
 
@@ -359,6 +368,7 @@ def resolve(
         merged["recovery"] = {**(merged["recovery"] or {}), **recovery} if recovery else None
     if head_bits is not None:
         merged["head"] = {**(merged["head"] or {}), "bits": head_bits}
+    merged["conv_as_matmul"] = conv_as_matmul or merged["conv_as_matmul"]
     merged["activation_dtype"] = activation_dtype or merged["activation_dtype"]
     merged["exclude"] = (*merged["exclude"], *exclude)
     try:

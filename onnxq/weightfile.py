@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -60,6 +60,13 @@ class WeightInFile(ir.LazyTensor):
                 source, self.dtype.numpy(), "r", self.offset, tuple(self.shape.numpy())
             )
         return array
+
+    def part(self, shape: Sequence[int], start: int) -> WeightInFile:
+        """The weight of `shape` whose bytes are the `start`-th of this one and those behind."""
+        proto = onnx.TensorProto(name=self.name, data_type=int(self.dtype), dims=shape)
+        part = WeightInFile(self.path, self.offset + start, proto)
+        part._state = self._state
+        return part
 
     def _read(self) -> ir.Tensor[Array]:
         """The weight; codes of less than a byte are unpacked."""

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from onnxq import formats
 from onnxq.errors import RecipeError, TargetError
+from onnxq.passes import pointwise
 from onnxq.passes.choices import BITS, choices
 from onnxq.passes.edit import all_graphs, constant_array
 from onnxq.passes.expose import readable_graphs
@@ -300,6 +301,9 @@ def _decide(node: ir.Node, recipe: Recipe, support: Support, *, readable: bool) 
         return support.without_weights[node.op_type]
     if not standard or node.op_type not in CANDIDATES:
         return No(f"{node.op_type} has no weights to multiply by; the preset leaves it in float")
+    if node.op_type == "Conv" and isinstance(support, WeightOnlySupport):
+        refused = pointwise.refusal(node, recipe, support)
+        return No("it is no MatMul yet: see ConvToMatMul") if refused is None else refused
     if node.op_type not in recipe.ops:
         return No(f"{node.op_type} is not among the ops of the recipe ({', '.join(recipe.ops)})")
     if (pattern := recipe.float_pattern(name)) is not None:

@@ -247,6 +247,26 @@ def test_activations_in_half_the_bytes(folder, run):
     assert "no bfloat16 kernels" in error
 
 
+def test_a_conv_as_matmul(folder, run):
+    options = ["--preset", "int4", "--target", "ort-cpu", "--conv-as-matmul", "--json"]
+    onnxq.save(
+        with_weights(
+            "g (float[1, 64, 3, 3] x, float[64, 64, 1, 1] w) => (float[1, 64, 3, 3] y) "
+            "{ [c] y = Conv(x, w) }"
+        ),
+        folder / "conv.onnx",
+    )
+    code, out, _ = run("quantize", "conv.onnx", "--plan", *options)
+    assert code == 0
+    assert [row["op"] for row in json.loads(out) if row["to"] == "int4"] == ["MatMul"]
+    code, out, _ = run("quantize", "conv.onnx", "-o", "q.onnx", *options)
+    assert code == 0
+    assert json.loads(out)["recipe"]["conv_as_matmul"]
+    code, _, err = run("quantize", "conv.onnx", "-o", "q.onnx", *options[:4])
+    assert code == 2
+    assert "with --conv-as-matmul" in err
+
+
 def test_int4_and_external_data(folder, run):
     code, _, _ = run(
         *("quantize", "model.onnx", "-o", "q.onnx", "--preset", "int4", "--target", "ort-cpu"),

@@ -37,20 +37,8 @@ FEEDS = {
     "silero-vad": data.silero,
 }
 # Models that a preset can do nothing for, and what the error says of them first.
-NO_CONV = "Conv is not among the ops of the recipe (Gather, Gemm, MatMul)"
-WHY_NOT = {
-    (
-        "ppocr-rec",
-        "int4",
-    ): f"{NO_CONV}; its 120 rows",
-    (
-        "ppocr-cls",
-        "int4",
-    ): f"{NO_CONV}; its 200 rows",
-    ("ppocr-det", "int4"): NO_CONV,
-    ("yolov8n", "int4"): NO_CONV,
-    ("silero-vad", "int4"): NO_CONV,
-}
+NO_BLOCKS = "blocks of weights are for MatMul"
+WHY_NOT = {(name, "int4"): NO_BLOCKS for name in ("ppocr-rec", "ppocr-cls", "ppocr-det", "yolov8n")}
 
 
 def feeds(model, count=4):
