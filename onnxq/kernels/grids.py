@@ -42,7 +42,25 @@ def bounds(x, low, high):
     for l in range(low.size):
         low[l] = np.float32(0)
         high[l] = np.float32(0)
-    for r in range(x.shape[0]):
+    widen(x, low, high)
+
+
+@kernel()
+def widen(x, low, high):
+    """Widen [low, high] to contain each column of `x` [rows, lanes].
+
+    Four rows at a time, here and in other kernels: `low` and `high` are read and written less often.
+    """
+    whole = x.shape[0] - x.shape[0] % 4
+    for r in range(0, whole, 4):
+        for l in range(low.size):
+            least, most = low[l], high[l]
+            for i in range(4):
+                v = x[r + i, l]
+                least = v if v < least else least
+                most = v if v > most else most
+            low[l], high[l] = least, most
+    for r in range(whole, x.shape[0]):
         for l in range(low.size):
             v = x[r, l]
             low[l] = v if v < low[l] else low[l]

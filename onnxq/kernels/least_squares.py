@@ -63,23 +63,37 @@ def _sum_codes(x, weights, inverse, zero, lowest, highest, sums):
 
 
 @kernel()
-def _add_error(v, weight, scale, inverse, zero, lowest, highest, error):
-    for l in range(error.size):
-        d = (_code(v[l], inverse[l], zero[l], lowest, highest) - zero[l]) * scale[l] - v[l]
-        error[l] += weight[l] * d * d
+def _squared_error(v, weight, scale, inverse, zero, lowest, highest):
+    d = (_code(v, inverse, zero, lowest, highest) - zero) * scale - v
+    return weight * d * d
+
+
+@kernel()
+def _sum_errors(x, weights, scale, zero, lowest, highest, error):
+    """Sums of w times the squared error; four rows at a time, as above."""
+    inverse = np.float32(1) / scale
+    error[:] = 0
+    whole = x.shape[0] - x.shape[0] % 4
+    for r in range(0, whole, 4):
+        for l in range(error.size):
+            s, t, z, total = scale[l], inverse[l], zero[l], error[l]
+            for i in range(4):
+                total += _squared_error(x[r + i, l], weights[r + i, l], s, t, z, lowest, highest)
+            error[l] = total
+    for r in range(whole, x.shape[0]):
+        for l in range(error.size):
+            error[l] += _squared_error(
+                x[r, l], weights[r, l], scale[l], inverse[l], zero[l], lowest, highest
+            )
 
 
 @kernel()
 def _keep_better(x, weights, scale, zero, other_scale, other_zero, lowest, highest):
     """Take the other grid where its true error is no greater: sums lose digits to cancellation."""
-    lanes = scale.size
-    found, other = np.zeros(lanes, np.float32), np.zeros(lanes, np.float32)
-    inverse, other_inverse = np.float32(1) / scale, np.float32(1) / other_scale
-    for r in range(x.shape[0]):
-        v, w = x[r], weights[r]
-        _add_error(v, w, scale, inverse, zero, lowest, highest, found)
-        _add_error(v, w, other_scale, other_inverse, other_zero, lowest, highest, other)
-    for l in range(lanes):
+    found, other = np.empty(scale.size, np.float32), np.empty(scale.size, np.float32)
+    _sum_errors(x, weights, scale, zero, lowest, highest, found)
+    _sum_errors(x, weights, other_scale, other_zero, lowest, highest, other)
+    for l in range(scale.size):
         keep = found[l] < other[l]
         scale[l] = scale[l] if keep else other_scale[l]
         zero[l] = zero[l] if keep else other_zero[l]
@@ -99,7 +113,15 @@ def fit(x, weights, scale, zero, lowest, highest, moves, rounds, effort):
         scale[l], zero[l] = first_scale[l], first_zero[l]
     sums = np.empty((5, lanes), np.float32)  # of w, w x, w c, w c c, w c x
     sums[:2] = 0
-    for r in range(size):
+    whole = size - size % 4
+    for r in range(0, whole, 4):
+        for l in range(lanes):
+            w, wx = sums[0, l], sums[1, l]
+            for i in range(4):
+                w += weights[r + i, l]
+                wx += weights[r + i, l] * x[r + i, l]
+            sums[0, l], sums[1, l] = w, wx
+    for r in range(whole, size):
         for l in range(lanes):
             sums[0, l] += weights[r, l]
             sums[1, l] += weights[r, l] * x[r, l]

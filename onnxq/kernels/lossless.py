@@ -16,7 +16,8 @@ from onnxq.kernels._compile import SEARCH, kernel
 _ROUNDING = np.float32(2.0**-18)  # of the largest |x|: some roundings to float32, of larger terms
 _MOST_STEPS = 16  # 4-bit codes; others would be found by accident or take too long
 _HOPELESS_AFTER = 8  # of the numbers of steps, if none of the neighbouring blocks fitted
-_PROBED = 4  # rows, which show nearly always that a number of steps does not fit
+_PROBED = 3  # rows, which show nearly always that a number of steps does not fit
+_NEARLY = np.float32(2)  # times what is allowed: more than the roundings of a faster probe
 
 
 @kernel()
@@ -24,11 +25,7 @@ def _low_and_high(x, low, high):
     for l in range(low.size):
         low[l] = x[0, l]
         high[l] = x[0, l]
-    for r in range(1, x.shape[0]):
-        for l in range(low.size):
-            v = x[r, l]
-            low[l] = v if v < low[l] else low[l]
-            high[l] = v if v > high[l] else high[l]
+    grids.widen(x, low, high)
 
 
 @kernel()
@@ -44,11 +41,18 @@ def _farthest(x, low, step, far):
 
 
 @kernel()
-def _any_fits(far, allowed, low, high, found):
-    """Whether a lane may lie on the grid that was not found to lie on another."""
-    count = 0
-    for l in range(far.size):
-        count += (far[l] <= allowed[l]) & (high[l] > low[l]) & (not found[l])
+def _may_fit(x, low, high, per_span, steps, allowed, found):
+    """Whether the first rows of any lane not found yet lie on a grid of so many steps, nearly."""
+    share, count = np.float32(1) / steps, 0
+    for l in range(low.size):
+        span = high[l] - low[l]
+        step, inverse = span * share, per_span[l] * steps
+        far = np.float32(0)
+        for r in range(_PROBED):
+            v = x[r, l] - low[l]
+            off = abs(np.rint(v * inverse) * step - v)
+            far = off if off > far else far
+        count += (far <= _NEARLY * allowed[l]) & (span > np.float32(0)) & (not found[l])
     return count > 0
 
 
@@ -76,23 +80,24 @@ def recover(x, scale, zero, lowest, highest, moves, rounds):
     lanes = scale.size
     low, high = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
     step, far = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
-    allowed = np.empty(lanes, np.float32)
+    allowed, per_span = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
     found = np.zeros(lanes, np.bool_)
     _low_and_high(x, low, high)
     for l in range(lanes):
         allowed[l] = _ROUNDING * max(abs(low[l]), abs(high[l]))
+        per_span[l] = np.float32(1) / max(high[l] - low[l], grids.TINY)
+    can_probe = x.shape[0] >= _PROBED
     most = int(highest - lowest)
     any_found = False
     for k in range(most, 0, -1):
         if most - k == _HOPELESS_AFTER and not any_found:
             return
         steps = np.float32(k)
+        if can_probe and not _may_fit(x, low, high, per_span, steps, allowed, found):
+            continue
         for l in range(lanes):
             step[l] = (high[l] - low[l]) / steps
             step[l] = step[l] if step[l] > grids.TINY else np.float32(1)
-        _farthest(x[:_PROBED], low, step, far)
-        if not _any_fits(far, allowed, low, high, found):
-            continue
         _farthest(x, low, step, far)
         for l in range(lanes):
             z, fits = _place(low[l], steps, step[l], allowed[l], lowest, highest, moves, rounds)
