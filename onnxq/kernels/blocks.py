@@ -113,14 +113,14 @@ def quantize(
         x = np.empty((count, rows, n), np.float32)
         q = np.empty((count, rows, n), np.uint8)
         s, z = np.empty((count, n), np.float32), np.empty((count, n), np.float32)
-        flat = x.reshape(count * rows, n).view(np.uint32)
+        flat = x.reshape(count * rows, n)
         if columns:
-            found = panels.read_columns(source, outer, row, lane, magnitude, up, sign_up, flat)
+            found = panels.read_columns(
+                source, outer, row, lane, magnitude, up, sign_up, factor, flat
+            )
         else:
-            found = panels.read_rows(source, outer, row, lane, magnitude, up, sign_up, flat)
+            found = panels.read_rows(source, outer, row, lane, magnitude, up, sign_up, factor, flat)
         top = max(top, found)
-        if factor != 1:
-            panels.multiply(x, factor)
         weights = importance[row : row + count * rows].reshape(count, rows)
         search(x, weights, s, z, lowest, highest, moves, rounds)
         round_to(s, drop)

@@ -49,7 +49,7 @@ def bounds(x, low, high):
 def widen(x, low, high):
     """Widen [low, high] to contain each column of `x` [rows, lanes].
 
-    Four rows at a time, here and in other kernels: `low` and `high` are read and written less often.
+    Four rows at a time, here as in other kernels: to read and write `low` and `high` less often.
     """
     whole = x.shape[0] - x.shape[0] % 4
     for r in range(0, whole, 4):

@@ -10,20 +10,26 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from onnxq.kernels._compile import I64, array, kernel
+from onnxq.kernels._compile import F32, I64, array, kernel
 
 _U8, _U16, _U32 = types.uint8, types.uint16, types.uint32
-_X = array(_U32, 2, written=True)
+_X = array(F32, 2, written=True)
+
+
+@kernel()
+def _float(bits, size, up, sign_up):
+    sign = np.uint32(bits) ^ size
+    return np.uint32(np.uint32(size << up) | np.uint32(sign << sign_up)).view(np.float32)
 
 
 @kernel(
     *(
-        _U32(array(bits, 3), I64, I64, I64, bits, I64, I64, _X)
+        _U32(array(bits, 3), I64, I64, I64, bits, I64, I64, F32, _X)
         for bits in (_U16, _U32)
     )
 )  # fmt: skip
-def read_rows(source, outer, row, lane, magnitude, up, sign_up, panel):
-    """Copy source[outer, row:, lane:] to `panel` [rows, lanes] as float32 bits.
+def read_rows(source, outer, row, lane, magnitude, up, sign_up, factor, panel):
+    """Copy source[outer, row:, lane:] to `panel` [rows, lanes], times `factor`.
 
     Returns:
         The largest magnitude, in bits of the source.
@@ -32,21 +38,19 @@ def read_rows(source, outer, row, lane, magnitude, up, sign_up, panel):
     for r in range(panel.shape[0]):
         line = source[outer, row + r, lane : lane + panel.shape[1]]
         for l in range(line.size):
-            bits = line[l]
-            size = np.uint32(bits & magnitude)
-            sign = np.uint32(bits) ^ size
-            panel[r, l] = np.uint32(size << up) | np.uint32(sign << sign_up)
+            size = np.uint32(line[l] & magnitude)
+            panel[r, l] = _float(line[l], size, up, sign_up) * factor
             top = size if size > top else top
     return top
 
 
 @kernel(
     *(
-        _U32(array(bits, 3), I64, I64, I64, bits, I64, I64, _X)
+        _U32(array(bits, 3), I64, I64, I64, bits, I64, I64, F32, _X)
         for bits in (_U16, _U32)
     )
 )  # fmt: skip
-def read_columns(source, outer, row, lane, magnitude, up, sign_up, panel):
+def read_columns(source, outer, row, lane, magnitude, up, sign_up, factor, panel):
     """Copy source[outer, lane:, row:] transposed to `panel` [rows, lanes]; see `read_rows`."""
     top = np.uint32(0)
     for first in range(0, panel.shape[0], 16):
@@ -54,20 +58,10 @@ def read_columns(source, outer, row, lane, magnitude, up, sign_up, panel):
         for l in range(panel.shape[1]):
             line = source[outer, lane + l, row + first : row + first + part.shape[0]]
             for r in range(line.size):
-                bits = line[r]
-                size = np.uint32(bits & magnitude)
-                sign = np.uint32(bits) ^ size
-                part[r, l] = np.uint32(size << up) | np.uint32(sign << sign_up)
+                size = np.uint32(line[r] & magnitude)
+                part[r, l] = _float(line[r], size, up, sign_up) * factor
                 top = size if size > top else top
     return top
-
-
-@kernel(types.void(array(types.float32, 3, written=True), types.float32))
-def multiply(panel, factor):
-    """Multiply every element of `panel` by `factor`."""
-    flat = panel.reshape(-1)
-    for i in range(flat.size):
-        flat[i] *= factor
 
 
 @kernel(types.void(array(_U8, 2), array(_U8, 3, written=True), I64, I64, I64))
