@@ -84,6 +84,13 @@ def quantize(
         str | None,
         typer.Option(help="int4: what activations become, fp16, bf16 or fp32; the model's type."),
     ] = None,
+    rotate: Annotated[
+        bool | None,
+        typer.Option(
+            help="int4: turn the residual stream, folded into weights; where it pays by default.",
+            show_default=False,
+        ),
+    ] = None,
     min_sqnr: Annotated[
         float | None,
         typer.Option(help="Enough for the worst part of the outputs, in dB; 20 by default."),
@@ -160,6 +167,7 @@ def quantize(
         head_bits=head_bits,
         conv_as_matmul=conv_as_matmul,
         activation_dtype=activation_dtype,
+        rotate=rotate,
         recovery=_recovery(
             no_recover=no_recover,
             min_sqnr=min_sqnr,
@@ -184,6 +192,8 @@ def quantize(
     counts = ", ".join(f"{count} {action}" for action, count in sorted(written.counts().items()))
     print(f"{output}: {counts}; weights {size['after'] / size['before']:.2f} of float's size")
     _print_runs_on(written.runs_on)
+    if written.rotation:
+        print(written.rotation)
     if (latency := written.latency_ms) is not None:
         print(
             f"latency on {latency['on']}: {latency['float']} ms in float, "

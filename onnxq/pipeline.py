@@ -37,6 +37,7 @@ from onnxq.passes.qdq.insert import InsertQdq
 from onnxq.passes.rewrite import rewrite
 from onnxq.passes.store_codes import StoreCodes, can_store
 from onnxq.passes.transforms.fold_scales import fold_scales
+from onnxq.passes.transforms.rotate import rotate as rotate_stream
 from onnxq.recipe import Recipe, RecipeLike, resolve
 from onnxq.report import Report
 from onnxq.reporting import make_report, write_metadata
@@ -100,6 +101,7 @@ def quantize(
     head_bits: int | None = None,
     conv_as_matmul: bool = False,
     activation_dtype: str | None = None,
+    rotate: bool | None = None,
     recovery: Mapping[str, float] | Literal[False] | None = None,
     provider: str = "cpu",
     memory_limit: int | str | None = None,
@@ -130,6 +132,9 @@ def quantize(
             weights in blocks like any other.
         activation_dtype: For int4: what activations become, "fp16", "bf16" or "fp32". Inputs and
             outputs of the model keep their types, but for KV caches.
+        rotate: For int4: whether the residual stream of a transformer is turned by an orthogonal
+            matrix that its weights take in, so that no channel is huge; None for where that pays,
+            with the algorithm gptq.
         recovery: Changes to the recipe's `recovery`, the limits to what may stay in float for
             accuracy; False for nothing.
         provider: As for `calibrate`; ops are measured on the CPU.
@@ -153,6 +158,7 @@ def quantize(
         head_bits=head_bits,
         conv_as_matmul=conv_as_matmul,
         activation_dtype=activation_dtype,
+        rotate=rotate,
         has_data=calibration is not None,
     )
     target = _table(target, resolved, cpu_has_vnni)
@@ -207,12 +213,14 @@ def quantize(
         )
         plan = plan.leave_float(_unreached(plan, store))
         _require_ops(plan)
-    plan, moments = fold_scales(own, plan, _moments(plan, store))
+    plan, moments, rotation = _transform(own, plan, _moments(plan, store))
     plan = spend(own, plan, moments)
     expected = expected_sqnr(plan, moments)
     plan = plan.kept_wide(rewrite(own, plan, moments))
     latency = _latency(model, own, feeds) if measure else None
-    report = make_report(model, plan, store, measured, before, stored_bytes(own), latency, expected)
+    report = make_report(
+        model, plan, store, measured, before, stored_bytes(own), latency, expected, rotation
+    )
     write_metadata(own, report)
     require_met(own, plan)
     return QuantizeResult(own, report)
@@ -426,6 +434,14 @@ def _moments(plan: QuantPlan, store: CalibStore | None) -> dict[str, Array]:
     """The sum of x x^T of the activations whose products go by it."""
     states = {} if store is None else store.states
     return {name: states[name]["square"] for name in plan.second_moments()}
+
+
+def _transform(
+    model: ir.Model, plan: QuantPlan, moments: dict[str, Array]
+) -> tuple[QuantPlan, dict[str, Array], str]:
+    """Edit the float model for its weights' sake; the plan and moments of the new one, and a note."""
+    rotated = rotate_stream(model, plan, moments)
+    return *fold_scales(model, rotated.plan, rotated.moments), rotated.note
 
 
 def _require_ops(plan: QuantPlan) -> None:

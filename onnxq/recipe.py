@@ -158,6 +158,8 @@ class Recipe(_Strict):
             blocks. For preset int4.
         activation_dtype: What activations become, and KV caches with them; null for the model's own
             type. For preset int4.
+        rotate: Whether the residual stream is turned by an orthogonal matrix, which the weights
+            take in; null for where that pays, with the algorithm gptq. For preset int4.
         activations: How activation ranges are found, for presets that quantize activations.
         recovery: How much may stay in float for accuracy; null for nothing.
         exclude: Shell-style patterns of the names of nodes to leave in float.
@@ -173,6 +175,7 @@ class Recipe(_Strict):
     head: Weights | None = None
     conv_as_matmul: bool = False
     activation_dtype: ActivationType | None = None
+    rotate: bool | None = None
     activations: Activations = Activations()
     recovery: Recovery | None = Recovery()
     exclude: tuple[str, ...] = ()
@@ -199,6 +202,8 @@ class Recipe(_Strict):
                 )
             if self.activation_dtype is not None:
                 raise ValueError(f"preset {name} quantizes activations: leave out activation_dtype")
+            if self.rotate is not None:
+                raise ValueError(f"preset {name} rotates nothing: leave out rotate")
             if any(each.symmetric is False for each in given):
                 raise ValueError(f"preset {name} has symmetric weights: leave out symmetric")
         self._check_budget(given)
@@ -319,6 +324,7 @@ def resolve(
     head_bits: int | None = None,
     conv_as_matmul: bool = False,
     activation_dtype: str | None = None,
+    rotate: bool | None = None,
     has_data: bool = False,
 ) -> Recipe:
     """One recipe from a preset and what changes it.
@@ -334,6 +340,7 @@ def resolve(
         head_bits: Of the weights of the last product; None for what the recipe says.
         conv_as_matmul: Asks for it, whatever the recipe says.
         activation_dtype: Replaces that of the recipe.
+        rotate: Likewise.
         has_data: Whether there is calibration data for weight algorithms to go by.
 
     Raises:
@@ -370,6 +377,7 @@ def resolve(
         merged["head"] = {**(merged["head"] or {}), "bits": head_bits}
     merged["conv_as_matmul"] = conv_as_matmul or merged["conv_as_matmul"]
     merged["activation_dtype"] = activation_dtype or merged["activation_dtype"]
+    merged["rotate"] = merged["rotate"] if rotate is None else rotate
     merged["exclude"] = (*merged["exclude"], *exclude)
     try:
         return Recipe.model_validate(merged)

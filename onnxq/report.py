@@ -50,6 +50,8 @@ class Report:
         runs_on: The CPUs that compute right numbers, in words; empty where the CPU does not matter.
         latency_ms: Medians of one inference in float and quantized, in milliseconds, and what they
             were measured on; None where they were not.
+        rotation: Whether the residual stream was rotated, or why not, in words; empty where that is
+            not done.
         warnings: What the user should know before relying on the result.
     """
 
@@ -64,6 +66,7 @@ class Report:
     outputs: dict[str, float | str | None] = field(default_factory=dict)
     measured_on: str = ""
     runs_on: str = ""
+    rotation: str = ""
     warnings: list[str] = field(default_factory=list)
     latency_ms: dict[str, float | str] | None = None
 

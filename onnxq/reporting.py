@@ -36,6 +36,7 @@ def make_report(
     after: int,
     latency: Latency | None = None,
     expected: Mapping[str, float] | None = None,
+    rotation: str = "",
 ) -> Report:
     """The report of a quantization.
 
@@ -48,6 +49,7 @@ def make_report(
         after: Bytes of the weights after.
         latency: Of both models, if it was measured.
         expected: The SQNR of the ops that were not measured themselves, in dB.
+        rotation: What became of the residual stream, in words.
     """
     decisions = [_decision(op, plan, store, measured) for op in plan.ops]
     for decision in decisions:
@@ -98,6 +100,7 @@ def make_report(
         outputs={part.name: _json_number(part.sqnr) for part in measured.parts},
         measured_on=measured.samples,
         runs_on=plan.target.runs_on,
+        rotation=rotation,
         warnings=notes,
         latency_ms=_latency_numbers(latency),
     )

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnx import defs
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+_STATISTICS = (1, 2)  # outputs of norms that are in float32 whatever the others are
 _SCALES = 2  # the input of GatherBlockQuantized whose type is that of the output
 
 
@@ -47,7 +48,14 @@ def float_inputs(node: ir.Node) -> list[int]:
     return [i for i, v in enumerate(node.inputs) if v is not None and v.dtype in FLOATS]
 
 
+def is_statistic(node: ir.Node, index: int) -> bool:
+    """Whether an output is a mean or deviation of a norm, in float32 whatever the norm computes."""
+    return index in _STATISTICS and node.op_type.endswith("Normalization")
+
+
 def _dtype(node: ir.Node, index: int, model: ir.Model) -> ir.DataType | None:
+    if is_statistic(node, index):
+        return ir.DataType.FLOAT
     known = schema(node, model)
     if node.op_type in ("Cast", "ConstantOfShape") or known is None:
         return _of_other_op(node)

@@ -267,6 +267,28 @@ def test_a_conv_as_matmul(folder, run):
     assert "with --conv-as-matmul" in err
 
 
+def test_rotation(folder, run):
+    block = """
+    g (float[n, 64] x, float[64, 64] w_in, float[64] w_gain, float[64, 64] w_out) => (float[n, m] y)
+    {
+        [in] h = MatMul(x, w_in)
+        normal = RMSNormalization(h, w_gain)
+        [out] y = MatMul(normal, w_out)
+    }
+    """
+    onnxq.save(with_weights(block, 23), folder / "block.onnx")
+    given = ("-o", "q.onnx", "--preset", "int4", "--target", "ort-cpu")
+    code, out, _ = run("quantize", "block.onnx", *given, "--rotate")
+    assert code == 0
+    assert "rotated: 64 channels of the residual stream" in out
+    code, out, _ = run("quantize", "block.onnx", *given)
+    assert code == 0
+    assert "rotated" not in out
+    code, _, error = run("quantize", "model.onnx", *given, "--rotate")
+    assert code == 2
+    assert "cannot be rotated: it has no residual stream" in error
+
+
 def test_int4_and_external_data(folder, run):
     code, _, _ = run(
         *("quantize", "model.onnx", "-o", "q.onnx", "--preset", "int4", "--target", "ort-cpu"),

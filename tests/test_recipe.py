@@ -98,6 +98,7 @@ def test_patterns_are_case_sensitive():
         ({"preset": "int8-dynamic", "weights": {"bits": 8}}, "leave out bits"),
         ({"preset": "int4", "activation_dtype": "fp8"}, "activation_dtype: .*'fp16' or 'bf16'"),
         ({"preset": "fp8", "activation_dtype": "fp16"}, "leave out activation_dtype"),
+        ({"preset": "int8", "rotate": True}, "rotates nothing: leave out rotate"),
         ({"preset": "int4", "ops": ["Conv"]}, "int4 quantizes Gather, Gemm, MatMul only"),
         (
             {"preset": "int8", "ops": ["LSTM"]},

@@ -23,12 +23,12 @@ from onnxq.passes.value_types import (
     formal,
     infer_types,
     is_fixed,
+    is_statistic,
     schema,
 )
 from onnxq.passes.wide import wide_nodes
 
 _WIDE = ir.DataType.FLOAT
-_STATISTICS = (1, 2)  # outputs of norms that are in float32 whatever the others are
 _PAST = {"GroupQueryAttention": (3, 4), "MultiHeadAttention": (6, 7), "Attention": (4, 5)}
 
 
@@ -135,7 +135,7 @@ class _Conversion:
         }
 
     def _output_dtype(self, node: ir.Node, index: int) -> ir.DataType:
-        if index in _STATISTICS and node.op_type.endswith("Normalization"):
+        if is_statistic(node, index):
             return _WIDE
         known = schema(node, self._model)
         fixed = known is not None and is_fixed(formal(list(known.outputs), index))

@@ -27,12 +27,17 @@ _FLOAT_HEAD = ["--exclude", "node_linear_210"]
 SETTINGS = {
     "symmetric, float head": ({"symmetric": True}, _FLOAT_HEAD),
     "symmetric, float head, data": ({"symmetric": True}, [*_FLOAT_HEAD, *_DATA]),
+    "symmetric, float head, data, not rotated": (
+        {"symmetric": True},
+        [*_FLOAT_HEAD, *_DATA, "--no-rotate"],
+    ),
     "symmetric, float head, data, scale-estimation": (
         {"symmetric": True, "algorithm": "scale-estimation"},
         [*_FLOAT_HEAD, *_DATA],
     ),
     "zero points, float head": ({}, _FLOAT_HEAD),
     "zero points, float head, data": ({}, [*_FLOAT_HEAD, *_DATA]),
+    "zero points, float head, data, not rotated": ({}, [*_FLOAT_HEAD, *_DATA, "--no-rotate"]),
     "zero points, float head, data, scale-estimation": (
         {"algorithm": "scale-estimation"},
         [*_FLOAT_HEAD, *_DATA],
