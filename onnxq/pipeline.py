@@ -439,7 +439,7 @@ def _moments(plan: QuantPlan, store: CalibStore | None) -> dict[str, Array]:
 def _transform(
     model: ir.Model, plan: QuantPlan, moments: dict[str, Array]
 ) -> tuple[QuantPlan, dict[str, Array], str]:
-    """Edit the float model for its weights' sake; the plan and moments of the new one, and a note."""
+    """Edit the float model for its weights; the plan and moments of the new one, and a note."""
     rotated = rotate_stream(model, plan, moments)
     return *fold_scales(model, rotated.plan, rotated.moments), rotated.note
 
