@@ -63,7 +63,7 @@ def quantize(
     ] = None,
     bits: Annotated[
         str | None,
-        typer.Option(help="int4: of the weights, 2, 4, 8, or auto: each its own, for a budget."),
+        typer.Option(help="int4: of the weights, 2, 4, 8, nf4, or auto: as a budget lets each."),
     ] = None,
     size_budget: Annotated[
         str | None, typer.Option(help="int4: what the file may take, such as 90MB.")

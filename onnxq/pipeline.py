@@ -122,8 +122,9 @@ def quantize(
             With data beside them the ops are measured on it; without, an op that would be harmed
             goes unnoticed.
         exclude: Shell-style patterns of the names of nodes to leave in float.
-        bits: For "int4": of the weights' codes, 2, 4 or 8, or "auto" for those that do least damage
-            within a budget, each weight its own.
+        bits: For "int4": of the weights' codes, 2, 4 or 8; "nf4" for 4 bits that stand for the
+            values of a codebook, in ONNX Runtime; or "auto" for those that do least damage within a
+            budget, each weight its own.
         size_budget: What the file may take, in bytes or as text such as "90MB".
         bits_per_weight: The same as a mean over the weights, scales and zero points included.
         head_bits: For int4: the bits of the weights of the last product, whose result is an output

@@ -41,6 +41,10 @@ ActivationType: TypeAlias = Literal["fp32", "fp16", "bf16"]
 BlockSize: TypeAlias = Annotated[int, Field(ge=16, multiple_of=16)]
 
 
+WITH_DATA = "gptq"  # the algorithm of preset int4 if there is calibration data
+_OF_CODEBOOKS = ("auto", "mse", "rtn")  # the algorithms that find codes of nf4
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,7 +54,8 @@ class Weights(_Strict):
 
     Attributes:
         bits: Of a code; for preset int4 only, whose default is 4; "auto" for what does least damage
-            within the recipe's budget.
+            within the recipe's budget; "nf4" for codes of 4 bits that stand for the values of a
+            codebook.
         block_size: Consecutive weights along the reduced axis that share a scale; "auto" for what
             stores them in the fewest bytes, of 32, 64 and 128, or does least damage within the
             budget, which is the default with bits "auto"; null for one scale per output
@@ -64,7 +69,7 @@ class Weights(_Strict):
             null for what the target is best at.
     """
 
-    bits: Literal[2, 4, 8, "auto"] | None = None
+    bits: Literal[2, 4, 8, "auto", "nf4"] | None = None
     block_size: BlockSize | Literal["auto"] | None = None
     symmetric: bool | None = None
     float_zero_points: bool = False
@@ -73,19 +78,24 @@ class Weights(_Strict):
 
     @field_validator("bits", mode="before")
     @classmethod
-    def _is_no_codebook(cls, bits: object) -> object:
-        if isinstance(bits, str) and bits.lower() in ("nf4", "fp4"):
-            raise ValueError(
-                f"{bits} is a codebook of 16 floats, which no DequantizeLinear, table or fused "
-                "product of TensorRT reads; ONNX Runtime alone has a product for it, and on real "
-                "weights 4-bit integers with zero points have 8 to 16 % less error: choose 4"
-            )
+    def _is_not_fp4(cls, bits: object) -> object:
+        if bits == "fp4":
+            raise ValueError("fp4 has more error than nf4, which takes as much: choose nf4, or 4")
         return bits
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if self.float_zero_points and self.symmetric:
             raise ValueError("symmetric weights have no zero points to be float")
+        if self.bits == "nf4" and (self.symmetric is False or self.float_zero_points):
+            raise ValueError("nf4 has no zero points: leave out what is about them, or choose 4")
+        if self.bits == "nf4" and self.accuracy_level is not None:
+            raise ValueError("products with nf4 have no accuracy_level: leave it out, or choose 4")
+        if self.bits == "nf4" and self.algorithm not in _OF_CODEBOOKS:
+            raise ValueError(
+                f"the algorithm {self.algorithm} finds no codes of nf4 (with calibration data the "
+                f"default is {WITH_DATA}): choose {', '.join(_OF_CODEBOOKS)}, or 4 bits"
+            )
         return self
 
 
@@ -207,6 +217,7 @@ class Recipe(_Strict):
             if any(each.symmetric is False for each in given):
                 raise ValueError(f"preset {name} has symmetric weights: leave out symmetric")
         self._check_budget(given)
+        self._check_tables()
         if not self.is_static and (
             self.activations != Activations() or self.recovery != Recovery()
         ):
@@ -216,6 +227,12 @@ class Recipe(_Strict):
         if not set(self.ops) <= set(_OPS[name]):
             raise ValueError(f"preset {name} quantizes {', '.join(_OPS[name])} only")
         return self
+
+    def _check_tables(self) -> None:
+        if self.tables is not None and self.tables.bits == "nf4":
+            raise ValueError(
+                "no runtime looks up rows of nf4: leave out bits of tables, which become 4 then"
+            )
 
     def _check_budget(self, given: list[Weights]) -> None:
         budgets = [each for each in (self.size_budget, self.bits_per_weight) if each is not None]
@@ -284,7 +301,6 @@ _WEIGHTS: Mapping[Preset, Weights] = {
     "fp8": Weights(algorithm="mse"),
     "int4": Weights(bits=4, block_size=32, algorithm="auto"),
 }
-_WITH_DATA = "gptq"  # the algorithm of preset int4 if there is calibration data
 
 # Measured on MiniLM: a table in blocks of 64 takes 10 % less and costs 0.0006 of the cosine.
 _TABLES: Mapping[Preset, Weights] = {"int4": Weights(block_size=64)}
@@ -404,7 +420,7 @@ def _fields(chosen: Recipe, *, has_data: bool) -> dict[str, Any]:
     if chosen.tables is not None:
         fields["tables"] = chosen.tables.model_dump(exclude_unset=True)
     if has_data and chosen.preset == "int4":
-        fields["weights"]["algorithm"] = _WITH_DATA
+        fields["weights"]["algorithm"] = WITH_DATA
     return fields
 
 

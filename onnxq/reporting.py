@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from onnxq.io import ModelLike
 
 # Nodes named after the op that they stand for.
-_REPLACED = ("GatherBlockQuantized", "MatMulNBits", "MatMulInteger")
+_REPLACED = ("GatherBlockQuantized", "MatMulNBits", "MatMulBnb4", "MatMulInteger")
 METADATA = "onnxq"  # the key of what onnxq writes into a model's and its nodes' metadata
 
 

@@ -1,6 +1,6 @@
 """The core types: how a tensor is quantized, and what a quantized tensor is.
 
-    real = (code - zero_point) * scale
+    real = (code - zero_point) * scale          real = level(code) * scale in a codebook
 
 with one scale and zero point per tensor, per index of one axis, or per block along one axis
 (ONNX QuantizeLinear / DequantizeLinear, opset 21).

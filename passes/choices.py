@@ -16,6 +16,7 @@ from onnxq.targets import No, WeightOnlySupport
 from onnxq.types import PerBlock, QuantSpec, ScaleType
 
 BITS = 4  # of codes, if a recipe does not say
+CODEBOOK = "nf4"
 
 
 def choices(
@@ -33,6 +34,8 @@ def choices(
     Returns:
         At least one, or why there is none.
     """
+    if weights.bits == CODEBOOK:  # whose blocks follow each other across the columns
+        support = replace(support, ragged_blocks=False, whole_columns=())
     found: list[QuantSpec] = []
     refused = No("the target runs no width of codes with such zero points")
     for spec, asked in _asked(weights, scale_dtype, support):
@@ -58,11 +61,14 @@ def _asked(
     weights: Weights, scale_dtype: ScaleType, support: WeightOnlySupport
 ) -> Iterator[tuple[QuantSpec, int | Literal["auto"] | None]]:
     """Specs without a granularity, each with a block size to ask for."""
+    if weights.bits == CODEBOOK:
+        yield QuantSpec(CODEBOOK, scale_dtype=scale_dtype), weights.block_size
+        return
     symmetric = weights.symmetric
     if symmetric is None:
         symmetric = not (support.zero_points or weights.float_zero_points)
     is_open = weights.bits == "auto"
-    widths = support.bits if weights.bits == "auto" else (weights.bits or BITS,)
+    widths = support.bits if is_open else (weights.bits or BITS,)
     sizes: Sequence[int | Literal["auto"] | None] = [weights.block_size]
     if is_open and weights.block_size == "auto":
         sizes = [size for size in support.block_sizes if size in AUTOMATIC]

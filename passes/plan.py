@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnxq import formats
 from onnxq.errors import RecipeError, TargetError
 from onnxq.passes import pointwise
-from onnxq.passes.choices import BITS, choices
+from onnxq.passes.choices import BITS, CODEBOOK, choices
 from onnxq.passes.edit import all_graphs, constant_array
 from onnxq.passes.expose import readable_graphs
 from onnxq.passes.heads import is_head
@@ -411,8 +411,9 @@ def _weight_only(
         support = replace(support, single_blocks=True, shared_weights=True)
     if not support.shared_weights and _products(operands.weight) > 1:
         return No("other nodes read its weight too, which the target then dequantizes in float")
-    if is_table:  # whose zero points are integers
-        weights = weights.model_copy(update={"float_zero_points": False})
+    if is_table:  # whose codes and zero points are integers
+        bits = BITS if weights.bits == CODEBOOK else weights.bits
+        weights = weights.model_copy(update={"float_zero_points": False, "bits": bits})
     dtype = _ACTIVATION_TYPES.get(recipe.activation_dtype or "", operands.weight.dtype)
     scale_dtype = _SCALE_TYPES.get(dtype or ir.DataType.FLOAT, "float32")
     found = choices(weights, reduced, operands.reduced_axis, scale_dtype, support)
@@ -463,7 +464,13 @@ def _check_weights(recipe: Recipe, target: Target, support: WeightOnlySupport) -
                 f"Target '{target.name}' has no kernel for block size {size}.",
                 f"Choose one of {sizes}.",
             )
-        if bits != "auto" and bits not in support.bits:
+        if bits == CODEBOOK and CODEBOOK not in support.codebooks:
+            raise TargetError(
+                f"Target '{target.name}' has no kernel for weights in {CODEBOOK}, a codebook of 16 "
+                "floats that no DequantizeLinear reads.",
+                "Choose 4 bits, or a target of ONNX Runtime.",
+            )
+        if isinstance(bits, int) and bits not in support.bits:
             raise TargetError(
                 f"Target '{target.name}' has no kernel for weights of {bits} bits.",
                 f"Choose {' or '.join(map(str, support.bits))}.",

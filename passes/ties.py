@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from onnxq import formats
 from onnxq.types import PerAxis, PerBlock, QuantSpec
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def _are_rows(spec: QuantSpec, weight: ir.Value) -> bool:
     granularity = spec.granularity
     if not isinstance(granularity, PerBlock):
         return granularity == PerAxis(0)
+    if isinstance(formats.get(spec.format), formats.CodebookFormat):
+        return False
     assert weight.const_value is not None
     whole = weight.const_value.shape.numpy()[1] % granularity.size == 0
     return granularity.axis == 1 and whole and not spec.float_zero_point

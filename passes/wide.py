@@ -31,7 +31,7 @@ _OF_ONNX_RUNTIME = (
     *("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "EmbedLayerNormalization"),
     *("GroupQueryAttention", "MultiHeadAttention", "Attention", "RotaryEmbedding"),
     *("Gelu", "FastGelu", "BiasGelu", "QuickGelu"),
-    *("MatMulNBits", "GatherBlockQuantized", "FusedMatMul"),
+    *("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "FusedMatMul"),
 )
 _SENSITIVE = (
     *("Softmax", "LogSoftmax", "Softplus", "Exp", "Log", "Pow", "Sqrt", "Reciprocal"),

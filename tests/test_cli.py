@@ -536,6 +536,7 @@ def test_bits_for_a_budget(folder, run):
         (("--bits", "auto", "--size-budget", "40kB"), "int8"),
         (("--bits-per-weight", "4.6"), "int4"),
         (("--bits", "2"), "int2"),
+        (("--bits", "nf4"), "nf4"),
     ):
         code, out, err = run(*given, "-o", "out.onnx", *options)
         assert (code, err) == (0, "")

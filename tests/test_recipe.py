@@ -72,7 +72,7 @@ def test_patterns_are_case_sensitive():
         ({"preset": "int4", "weights": {"block_size": 33}}, "weights.block_size.*multiple of 16"),
         ({"preset": "int4", "weights": {"block_size": 0}}, "weights.block_size"),
         ({"preset": "int4", "weights": {"block_size": "automatic"}}, "weights.block_size"),
-        ({"preset": "int4", "weights": {"bits": 3}}, "weights.bits: .*2, 4, 8 or"),
+        ({"preset": "int4", "weights": {"bits": 3}}, "weights.bits: .*2, 4, 8, 'auto' or 'nf4'"),
         ({"preset": "int8", "weights": {"bits": 8}}, "leave out bits"),
         ({"preset": "fp8", "weights": {"block_size": 32}}, "preset fp8 .*leave out block_size"),
         (
@@ -167,10 +167,35 @@ def test_a_recipe_survives_json():
     assert Recipe.model_validate_json(found.model_dump_json()) == found
 
 
-@pytest.mark.parametrize("bits", ["nf4", "NF4", "fp4"])
-def test_codebooks_are_refused_with_the_reason(bits):
-    with pytest.raises(RecipeError, match=f"weights.bits: {bits} is a codebook of 16 floats"):
-        resolve("int4", bits=bits)
+def test_nf4_is_for_algorithms_that_know_it():
+    found = resolve("int4", bits="nf4")
+    assert (found.weights.bits, found.weights.algorithm) == ("nf4", "auto")
+    with pytest.raises(RecipeError, match="gptq finds no codes of nf4"):
+        resolve("int4", bits="nf4", has_data=True)
+    with pytest.raises(RecipeError, match="hqq finds no codes of nf4"):
+        resolve("int4", {"rules": [{"match": "a", "weights": {"bits": "nf4", "algorithm": "hqq"}}]})
+    with pytest.raises(RecipeError, match="preset int8 has weights of 8 bits"):
+        resolve("int8", bits="nf4")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"symmetric": False}, "nf4 has no zero points"),
+        ({"float_zero_points": True}, "nf4 has no zero points"),
+        ({"accuracy_level": 4}, "no accuracy_level"),
+    ],
+)
+def test_nf4_has_scales_alone(fields, message):
+    with pytest.raises(RecipeError, match=message):
+        resolve("int4", {"weights": {"bits": "nf4"} | fields})
+
+
+def test_codebooks_that_are_refused():
+    with pytest.raises(RecipeError, match="fp4 has more error than nf4"):
+        resolve("int4", bits="fp4")
+    with pytest.raises(RecipeError, match="no runtime looks up rows of nf4"):
+        resolve("int4", {"tables": {"bits": "nf4"}})
 
 
 def test_accuracy_levels_are_for_int4():

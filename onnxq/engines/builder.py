@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # What an import failure says, and what to do about it.
 _HINTS = (
     ("MatMulNBits", "Quantize the float model for this target: onnxq quantize --target."),
+    ("MatMulBnb4", "Quantize the float model for this target: onnxq quantize --target."),
     ("GatherBlockQuantized", "Quantize the float model for this target: onnxq quantize --target."),
     (
         "DynamicQuantizeLinear",

@@ -4,9 +4,9 @@ from functools import cache
 
 from onnxq import registry
 from onnxq.errors import RecipeError
-from onnxq.formats.base import FloatFormat, IntegerFormat, NumberFormat
+from onnxq.formats.base import CodebookFormat, FloatFormat, IntegerFormat, NumberFormat
 
-__all__ = ["FloatFormat", "IntegerFormat", "NumberFormat", "get"]
+__all__ = ["CodebookFormat", "FloatFormat", "IntegerFormat", "NumberFormat", "get"]
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import ml_dtypes
@@ -57,6 +58,10 @@ class NumberFormat(ABC):
     @abstractmethod
     def nearest(self, scaled: Array) -> Array:
         """The codes nearest to `scaled` (ties to even), as floats; beyond the ends, the ends."""
+
+    def values(self, codes: Array) -> Array:
+        """What `codes` stand for at a scale of 1 and a zero point of 0, in float32."""
+        return codes.astype(np.float32)
 
     def tensor(self, codes: Array, name: str | None = None) -> ir.Tensor[Array]:
         """Unpacked `codes` (of any shape) as an ONNX tensor, packed if below 8 bits."""
@@ -146,6 +151,56 @@ class FloatFormat(NumberFormat):
         if clipped.dtype == np.float32:
             return _rounded(clipped, ml_dtypes.finfo(self.carrier))  # type: ignore[no-untyped-call]
         return clipped.astype(self.carrier).astype(scaled.dtype)
+
+
+@dataclass(frozen=True)
+class CodebookFormat(NumberFormat):
+    """Codes that number values of any spacing, from -1 to 1.
+
+    Attributes:
+        levels: The values, ascending; 0 is one of them.
+    """
+
+    levels: tuple[float, ...]
+
+    @property
+    def short(self) -> str:
+        """See `NumberFormat.short`."""
+        return self.name
+
+    @property
+    def qmin(self) -> int:
+        """See `NumberFormat.qmin`."""
+        return 0
+
+    @property
+    def qmax(self) -> int:
+        """See `NumberFormat.qmax`."""
+        return len(self.levels) - 1
+
+    @property
+    def middle(self) -> int:
+        """See `NumberFormat.middle`."""
+        return self.levels.index(0.0)
+
+    @property
+    def carrier(self) -> np.dtype[Any]:
+        """See `NumberFormat.carrier`."""
+        return np.dtype(np.uint8)
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """Half way between each level and the next."""
+        return tuple((a + b) / 2 for a, b in pairwise(self.levels))
+
+    def nearest(self, scaled: Array) -> Array:
+        """See `NumberFormat.nearest`; of two levels as near, the lower one."""
+        edges = np.array(self.edges, np.float32)
+        return np.searchsorted(edges, scaled, side="left").astype(np.float32)
+
+    def values(self, codes: Array) -> Array:
+        """See `NumberFormat.values`."""
+        return np.array(self.levels, np.float32)[codes]
 
 
 def _rounded(values: Array, kind: ml_dtypes.finfo) -> Array:

@@ -29,3 +29,7 @@ PER_ROW = array(F32, 2)  # [blocks, size]
 PER_BLOCK = array(F32, 2, written=True)  # [blocks, lanes]
 # A search: elements, importance, scale, zero, lowest, highest, moves, rounds.
 SEARCH = types.void(ELEMENTS, PER_ROW, PER_BLOCK, PER_BLOCK, F32, F32, BOOL, BOOL)
+# How codes are chosen: elements, scale, zero, lowest, highest, rounds, origin, codes.
+ENCODE = types.void(
+    ELEMENTS, PER_BLOCK, PER_BLOCK, F32, F32, BOOL, I64, array(types.uint8, 3, written=True)
+)

@@ -11,7 +11,7 @@ import numpy as np
 from numba import types
 
 from onnxq.kernels import grids, panels
-from onnxq.kernels._compile import BOOL, F32, I64, SEARCH, array, kernel
+from onnxq.kernels._compile import BOOL, ENCODE, F32, I64, SEARCH, array, kernel
 
 _U8, _U16, _U32 = types.uint8, types.uint16, types.uint32
 _PARAMS = array(F32, 3, written=True)
@@ -51,7 +51,7 @@ def round_to(values, drop):
 @kernel(
     *(
         _U32(
-            types.FunctionType(SEARCH), I64, I64,
+            types.FunctionType(SEARCH), types.FunctionType(ENCODE), I64, I64,
             array(bits, 3), BOOL, bits, I64, I64, F32,
             array(F32, 1), I64, I64, I64,
             F32, F32, BOOL, BOOL, I64, I64,
@@ -61,7 +61,7 @@ def round_to(values, drop):
     )
 )  # fmt: skip
 def quantize(
-    search, first, last,
+    search, encode, first, last,
     source, columns, magnitude, up, sign_up, factor,
     importance, size, group, width,
     lowest, highest, moves, rounds, origin, drop,
@@ -71,6 +71,7 @@ def quantize(
 
     Args:
         search: Finds the grid of each block.
+        encode: Finds the codes on it.
         first: The first panel.
         last: The one after the last.
         source: The weight's bits, [outer, rows, lanes], or [outer, lanes, rows] for `columns`.
@@ -130,7 +131,7 @@ def quantize(
                     s[b, l] = smallest
         if not rounds:
             round_to(z, drop)
-        grids.encode(x, s, z, lowest, highest, rounds, origin, q)
+        encode(x, s, z, lowest, highest, rounds, origin, q)
         block = row // size
         if columns:
             panels.write_columns(q.reshape(count * rows, n), codes, outer, row, lane)

@@ -7,9 +7,8 @@ code = clip(round(x / scale + zero))            (with a float zero point)
 from __future__ import annotations
 
 import numpy as np
-from numba import types
 
-from onnxq.kernels._compile import BOOL, ELEMENTS, F32, I64, PER_BLOCK, SEARCH, array, kernel
+from onnxq.kernels._compile import ENCODE, F32, SEARCH, array, kernel
 
 TINY = np.float32(np.finfo(np.float32).tiny)
 _READ = array(F32, 2)
@@ -78,11 +77,7 @@ def cover(x, importance, scale, zero, lowest, highest, moves, rounds):
             scale[b, l], zero[b, l] = covering(low[l], high[l], lowest, highest, moves, rounds)
 
 
-@kernel(
-    types.void(
-        ELEMENTS, PER_BLOCK, PER_BLOCK, F32, F32, BOOL, I64, array(types.uint8, 3, written=True)
-    )
-)
+@kernel(ENCODE)
 def encode(x, scale, zero, lowest, highest, rounds, origin, codes):
     """The nearest codes, with `origin` added, in two's complement."""
     for b in range(x.shape[0]):

@@ -139,6 +139,8 @@ class WeightOnlySupport:
         ragged_blocks: Whether the last block of a column may be shorter than the others.
         single_blocks: Whether a column of one block only runs fused too.
         shared_weights: Whether a weight that several products read stays fused in each of them.
+        codebooks: The formats of codes that stand for the values of a codebook, each with the name
+            of the form that runs them.
         accuracy_levels: Those of MatMulNBits that its products go by, the default first.
         activation_dtypes: Why activations cannot be "fp16" or "bf16", if they cannot.
         wide_attention: Why products with the result of a Softmax stay in float32 where activations
@@ -155,6 +157,7 @@ class WeightOnlySupport:
     ragged_blocks: bool
     single_blocks: bool
     shared_weights: bool
+    codebooks: Mapping[str, str] = field(default_factory=dict)
     accuracy_levels: tuple[int, ...] = ()
     activation_dtypes: Mapping[str, No] = field(default_factory=dict)
     wide_attention: str = ""

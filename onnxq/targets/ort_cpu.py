@@ -125,6 +125,7 @@ TARGET = Target(
         ragged_blocks=True,
         single_blocks=True,
         shared_weights=True,
+        codebooks={"nf4": "matmul-bnb4"},
         accuracy_levels=(0, 1, 4),
         activation_dtypes={
             "bf16": No(

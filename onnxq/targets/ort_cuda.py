@@ -23,6 +23,7 @@ TARGET = Target(
         ragged_blocks=True,
         single_blocks=True,
         shared_weights=True,
+        codebooks={"nf4": "matmul-bnb4"},
     ),
     fp8=No(
         "ONNX Runtime has no fp8 kernels for CUDA that Q/DQ fuses into: it would convert to float "

@@ -24,12 +24,13 @@ from onnxq.types import Array
 
 _DOMAIN = "com.microsoft"
 _FLOAT_POINTS = "Quantize the float model again, with zero points that are integers."
+_FORMS, _CODEBOOK = ("MatMulNBits", "GatherBlockQuantized"), "MatMulBnb4"
 _DAMAGED = "The file is damaged: make it again."
 
 
 def is_packed(node: ir.Node) -> bool:
-    """Whether `node` reads a matrix in this form."""
-    return node.domain == _DOMAIN and node.op_type in ("MatMulNBits", "GatherBlockQuantized")
+    """Whether `node` reads a matrix in this form, or one of a codebook, which is refused."""
+    return node.domain == _DOMAIN and node.op_type in (*_FORMS, _CODEBOOK)
 
 
 def is_table(node: ir.Node) -> bool:
@@ -46,13 +47,17 @@ def read(node: ir.Node) -> StoredMatrix:
     """The matrix that `node` reads.
 
     Raises:
-        ModelError: It is not constant, not in the plain layout, not one of rows in blocks, or has
-            float zero points.
+        ModelError: It is not constant, not in the plain layout, not one of rows in blocks, not one
+            of integers, or has float zero points.
     """
     return _read_table(node) if is_table(node) else _read_product(node)
 
 
 def _read_product(node: ir.Node) -> StoredMatrix:
+    integers = "Quantize the float model again, with 4 bits."
+    require(
+        node.op_type != _CODEBOOK, node, "its codes stand for the values of a codebook", integers
+    )
     data, scale, points, order = [*node.inputs[1:], None, None, None][:4]
     prepacked = node.attributes.get_int("weight_prepacked", 0)
     again = "Convert the file that it was made of, or quantize the float model again."

@@ -64,7 +64,8 @@ class LowerOps(GraphPass):
     def _form(self, op: PlannedOp) -> str:
         if op.scheme == "weight-only":
             support = self._plan.target.weight_only()
-            return support.table_lowering if op.is_table else support.lowering
+            product = support.codebooks.get(op.weight.format, support.lowering)
+            return support.table_lowering if op.is_table else product
         form = self._plan.target.dynamic().lowerings[op.op_type]
         assert isinstance(form, str)
         return form

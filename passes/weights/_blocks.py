@@ -18,6 +18,7 @@ from onnxq.errors import NotFiniteError, RecipeError
 from onnxq.types import Array, PerAxis, PerBlock, PerTensor, QParams, QTensor, QuantSpec
 
 Search: TypeAlias = Callable[..., None]
+Encode: TypeAlias = Callable[..., None]
 
 _PANEL = 1 << 16  # elements: 256 kB in float32
 _WIDTH = 256
@@ -45,7 +46,11 @@ DROPPED_BITS = {"float32": 0, "float16": 13, "bfloat16": 16}
 
 
 def quantize(
-    weight: Array, spec: QuantSpec, search: Search, importance: Array | None = None
+    weight: Array,
+    spec: QuantSpec,
+    search: Search,
+    importance: Array | None = None,
+    encode: Encode | None = None,
 ) -> QTensor:
     """Quantize `weight` on the grids that `search` finds.
 
@@ -54,17 +59,19 @@ def quantize(
         spec: Format and granularity.
         search: A kernel of the signature `onnxq.kernels._compile.SEARCH`.
         importance: What a squared error counts, by index of the reduced axis; 1 each if None.
+        encode: Finds the codes, if they are not integers: a kernel of the signature `ENCODE` there.
 
     Returns:
         Codes in the shape of `weight`. A block at the end of the axis may be shorter.
 
     Raises:
         NotFiniteError: `weight` holds NaN or infinity.
-        RecipeError: The format is not one of integers.
+        RecipeError: The format is not one of integers, and there is no `encode`.
     """
-    from onnxq.kernels import blocks, threads  # noqa: PLC0415
+    from onnxq.kernels import blocks, grids, threads  # noqa: PLC0415
 
-    number_format = integers(spec)
+    number_format = integers(spec) if encode is None else formats.get(spec.format)
+    carrier = number_format.carrier
     kind = _FLOATS.get(weight.dtype)
     if kind is None:
         with np.errstate(over="ignore"):  # what becomes infinite is refused below
@@ -80,13 +87,15 @@ def quantize(
         importance = np.ones(length, np.float32)
     width = max(16, min(_WIDTH, _PANEL // size // 16 * 16))
     group = max(1, _PANEL // (size * width))
-    lowest, highest, origin = code_range(spec)
+    lowest, highest, origin = number_format.qmin, number_format.qmax, 0
+    if encode is None:
+        lowest, highest, origin = code_range(spec)
     along, across = blocks.panel_counts(length, lanes, size, group, width)
 
     def work(first: int, last: int) -> int:
         return int(
             blocks.quantize(
-                search, first, last,
+                search, encode or grids.encode, first, last,
                 source.view(kind.bits), columns, kind.bits.type(kind.magnitude), kind.up,
                 kind.sign_up, np.float32(kind.factor),
                 importance, size, group, width,
@@ -99,10 +108,10 @@ def quantize(
 
     if max(threads.shared(work, source.shape[0] * along * across)) >= kind.infinity:
         raise NotFiniteError("The weight holds NaN or infinity.")
-    zero_point = zero if spec.float_zero_point else (zero + origin).astype(number_format.carrier)
+    zero_point = zero if spec.float_zero_point else (zero + origin).astype(carrier)
     params_like = _params_shape(weight.shape, spec)
     return QTensor(
-        _restored(codes.view(number_format.carrier), weight.shape, spec),
+        _restored(codes.view(carrier), weight.shape, spec),
         QParams(scale.reshape(params_like), zero_point.reshape(params_like)),
         spec,
     )

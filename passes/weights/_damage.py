@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxq import formats
 from onnxq.passes.weights import WeightAlgorithm, get
 from onnxq.types import Array, PerBlock, QTensor, QuantSpec
 
@@ -64,4 +65,5 @@ def _decoded(quantized: QTensor) -> Array:
         np.take(np.repeat(each.astype(np.float32), granularity.size, axis), range(length), axis)
         for each in (params.scale, params.zero_point)
     )
-    return np.asarray((quantized.codes.astype(np.float32) - zero_point) * scale)
+    values = formats.get(quantized.spec.format).values(quantized.codes)
+    return np.asarray((values - zero_point) * scale)

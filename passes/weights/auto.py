@@ -7,12 +7,14 @@ at most 1 % more.
 
 from __future__ import annotations
 
-from onnxq.passes.weights import _blocks
+from onnxq.passes.weights import _blocks, _codebook
 from onnxq.types import Array, QTensor, QuantSpec
 
 
 def quantize(weight: Array, spec: QuantSpec, importance: Array | None = None) -> QTensor:
-    """See `onnxq.passes.weights._blocks.quantize`."""
+    """See `_blocks.quantize`, and `_codebook` for nf4."""
+    if importance is None and _codebook.has_codebook(spec):
+        return _codebook.quantize(weight, spec, least_error=True)
     from onnxq.kernels import lossless  # noqa: PLC0415
 
     return _blocks.quantize(weight, spec, lossless.search, importance)

@@ -5,14 +5,16 @@ See `onnxq.kernels.least_squares`. Never worse than rounding to nearest in that 
 
 from __future__ import annotations
 
-from onnxq.passes.weights import _blocks, _floats
+from onnxq.passes.weights import _blocks, _codebook, _floats
 from onnxq.types import Array, QTensor, QuantSpec
 
 
 def quantize(weight: Array, spec: QuantSpec, importance: Array | None = None) -> QTensor:
-    """See `onnxq.passes.weights._blocks.quantize`, and `_floats` for codes that are floats."""
+    """See `_blocks.quantize`, `_floats` for codes that are floats, and `_codebook` for nf4."""
     if importance is None and _floats.has_float_codes(spec):
         return _floats.quantize(weight, spec, least_error=True)
+    if importance is None and _codebook.has_codebook(spec):
+        return _codebook.quantize(weight, spec, least_error=True)
     from onnxq.kernels import least_squares  # noqa: PLC0415
 
     return _blocks.quantize(weight, spec, least_squares.plain, importance)

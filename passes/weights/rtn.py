@@ -8,12 +8,13 @@ Over the elements that share a scale, with [low, high] their range widened to co
 
 with rounding half to even. For per-channel int8, qmin is -127: integer kernels sum products of
 codes, and a range symmetric in its codes is what every runtime's kernels take. Elements that are
-all zero get scale 1. Codes that are floats themselves: see `onnxq.passes.weights._floats`.
+all zero get scale 1. Codes that are floats themselves: see `onnxq.passes.weights._floats`; those of
+a codebook: `_codebook`.
 """
 
 from __future__ import annotations
 
-from onnxq.passes.weights import _blocks, _floats
+from onnxq.passes.weights import _blocks, _codebook, _floats
 from onnxq.types import Array, QTensor, QuantSpec
 
 
@@ -21,6 +22,8 @@ def quantize(weight: Array, spec: QuantSpec) -> QTensor:
     """Quantize `weight` to the nearest codes; see `onnxq.passes.weights._blocks.quantize`."""
     if _floats.has_float_codes(spec):
         return _floats.quantize(weight, spec)
+    if _codebook.has_codebook(spec):
+        return _codebook.quantize(weight, spec)
     from onnxq.kernels import grids  # noqa: PLC0415
 
     return _blocks.quantize(weight, spec, grids.cover)

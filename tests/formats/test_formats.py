@@ -29,7 +29,7 @@ def stored(name):
 
 
 def test_every_format_is_tested():
-    assert {*GRIDS, "fp8e4m3"} == set(registry.names("onnxq.formats"))
+    assert {*GRIDS, "fp8e4m3", "nf4"} == set(registry.names("onnxq.formats"))
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -106,3 +106,23 @@ def test_fp8_in_brief():
 def test_an_unknown_format():
     with pytest.raises(RecipeError, match=r"no format 'int44'\. Did you mean 'int4'"):
         formats.get("int44")
+
+
+@given(st.lists(st.floats(-2, 2, width=32), min_size=1, max_size=9))
+def test_nf4_nearest_to_a_value(values):
+    scaled = np.array(values, np.float32)
+    found = formats.get("nf4")
+    levels = found.values(np.arange(16))
+    assert levels[found.middle] == 0
+    assert (levels[found.qmin], levels[found.qmax]) == (-1, 1)
+    codes = found.nearest(scaled).astype(found.carrier)
+    off, least = np.abs(found.values(codes) - scaled), np.abs(levels[:, None] - scaled).min(0)
+    np.testing.assert_allclose(off, least, atol=1e-7)
+    proto = ir.to_proto(found.tensor(codes))
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(proto).astype(np.uint8), codes)
+
+
+@pytest.mark.parametrize("code", range(16))
+def test_nf4_codes_are_nearest_to_what_they_stand_for(code):
+    found = formats.get("nf4")
+    assert found.nearest(found.values(np.array([code]))) == code
