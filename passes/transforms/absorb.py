@@ -25,19 +25,47 @@ _HOMOGENEOUS = (
 
 
 @dataclass(frozen=True)
+class Repeats:
+    """Channels of an activation that are channels of what makes it, repeated head by head.
+
+    Attributes:
+        heads: Of what makes it.
+        times: How often each comes, one after another.
+        size: Channels of a head.
+    """
+
+    heads: int
+    times: int
+    size: int
+
+    def apart(self, channels: Array) -> Array:
+        """A number for each channel as [heads, times, size]."""
+        return channels.reshape(self.heads, self.times, self.size)
+
+    def shared(self, channels: Array) -> Array:
+        """The same with the mean of all times in place of each."""
+        apart = self.apart(channels)
+        return np.broadcast_to(apart.mean(axis=1, keepdims=True), apart.shape).reshape(-1)
+
+
+@dataclass(frozen=True)
 class Absorption:
     """How an activation takes in factors.
 
     Attributes:
         values: Those that are multiplied: the activation, and what it is made of on the way.
         constants: What is to be multiplied instead: node, index of the input, axis of its channels.
+        repeats: Which factors have to be alike; None for none.
     """
 
     values: tuple[ir.Value, ...]
     constants: tuple[tuple[ir.Node, int, int], ...]
+    repeats: Repeats | None = None
 
     def apply(self, editor: Editor, factors: Array) -> None:
         """Multiply the constants by `factors` [channels]."""
+        if self.repeats is not None:
+            factors = self.repeats.apart(factors)[:, 0].reshape(-1)
         for node, index, axis in self.constants:
             value = node.inputs[index]
             assert value is not None

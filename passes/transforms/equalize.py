@@ -19,6 +19,7 @@ from onnxq.passes.base import GraphPass
 from onnxq.passes.edit import Editor
 from onnxq.passes.plan import PlannedOp, QuantPlan
 from onnxq.passes.transforms.absorb import Absorption, absorption
+from onnxq.passes.transforms.absorb_far import absorption_far
 from onnxq.types import Array
 
 EQUALIZED = "onnxq.equalized"  # marks the result of a division
@@ -30,17 +31,24 @@ class Equalize(GraphPass):
     Args:
         plan: The plan of this very model; it has to be made again afterwards.
         strengths: s, float [channels], by the name of the activation.
+        absorbed: How activations take the division in, by name; None for `absorptions` of the plan.
     """
 
-    def __init__(self, plan: QuantPlan, strengths: Mapping[str, Array]) -> None:
+    def __init__(
+        self,
+        plan: QuantPlan,
+        strengths: Mapping[str, Array],
+        absorbed: Mapping[str, Absorption] | None = None,
+    ) -> None:
         super().__init__()
         self._plan = plan
         self._strengths = strengths
+        self._absorbed = absorbed
 
     def edit(self, model: ir.Model) -> int:
         """See `GraphPass.edit`."""
         editor = Editor(model)
-        absorbed = absorptions(self._plan)
+        absorbed = absorptions(self._plan) if self._absorbed is None else self._absorbed
         divided: dict[ir.Value, ir.Value] = {}
         weights: dict[tuple[ir.Value, str], ir.Value] = {}
         for op in self._plan.products:
@@ -63,8 +71,13 @@ class Equalize(GraphPass):
         return len(divided)
 
 
-def absorptions(plan: QuantPlan) -> dict[str, Absorption]:
-    """The activations read by planned ops alone that can be divided in what computes them."""
+def absorptions(plan: QuantPlan, *, far: bool = False) -> dict[str, Absorption]:
+    """The activations read by planned ops alone that can be divided in what computes them.
+
+    Args:
+        plan: Of the model as it is.
+        far: Whether to look past other activations: see `onnxq.passes.transforms.absorb_far`.
+    """
     readers: dict[ir.Value, list[PlannedOp]] = {}
     for op in plan.products:
         value = plan.graph_nodes[op.node].inputs[op.operands.activation]
@@ -73,7 +86,10 @@ def absorptions(plan: QuantPlan) -> dict[str, Absorption]:
     found = {}
     for value, ops in readers.items():
         nodes = [plan.graph_nodes[op.node] for op in ops]
-        way = absorption(value, nodes, ops[0].operands.channel_axis, channels(ops[0], nodes[0]))
+        axis, count = ops[0].operands.channel_axis, channels(ops[0], nodes[0])
+        way = absorption(value, nodes, axis, count)
+        if way is None and far and axis == -1:
+            way = absorption_far(value, nodes, count)
         if way is not None and len({op.operands.channel_axis for op in ops}) == 1:
             found[value.name or ""] = way
     return found

@@ -1,8 +1,9 @@
 """Fold the scales of AWQ into the weights that an activation meets, and into what computes it.
 
 An activation is scaled where the ops that read it all have the algorithm awq, and what computes it
-can take the division in: a normalization, a product or a factor for each channel. See
-`onnxq.passes.weights.awq`, and for the edit `onnxq.passes.transforms.equalize`.
+can take the division in: a normalization, a product or a factor for each channel, past a gate and
+past attention too. See `onnxq.passes.weights.awq`, and for the edit
+`onnxq.passes.transforms.equalize`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from onnxq.onnxfile import release
 from onnxq.passes.plan import PlannedOp, QuantPlan
@@ -40,21 +42,25 @@ def fold_scales(
     readers: dict[str, list[PlannedOp]] = {}
     for op in plan.products:
         readers.setdefault(plan.inputs[op.node], []).append(op)
+    common.ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    ways = absorptions(plan, far=True)
     usable = [
         name
-        for name in absorptions(plan)
+        for name in ways
         if name in moments and all(op.algorithm == _ALGORITHM for op in readers[name])
     ]
     strengths = {}
     with progress("Scaling activations", len(usable)) as advance:
         for name in usable:
             weights = [(_array(op), op.weight) for op in readers[name]]
-            if (found := strength(weights, moments[name])) is not None:
+            repeats = ways[name].repeats
+            alike = None if repeats is None else repeats.shared
+            if (found := strength(weights, moments[name], alike)) is not None:
                 strengths[name] = found
             advance()
     if not strengths:
         return plan, dict(moments)
-    Equalize(plan, strengths)(model)
+    Equalize(plan, strengths, ways)(model)
     scaled = {
         name: moment / np.outer(strengths[name], strengths[name]) if name in strengths else moment
         for name, moment in moments.items()

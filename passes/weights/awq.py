@@ -11,7 +11,7 @@ what the grid's search does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -34,12 +34,17 @@ def quantize(weight: Array, spec: QuantSpec, second_moment: Array) -> QTensor:
     return _blocks.quantize(weight, spec, least_squares.plain, importance)
 
 
-def strength(weights: Sequence[tuple[Array, QuantSpec]], second_moment: Array) -> Array | None:
+def strength(
+    weights: Sequence[tuple[Array, QuantSpec]],
+    second_moment: Array,
+    alike: Callable[[Array], Array] | None = None,
+) -> Array | None:
     """The scales s of the common input of some matrices.
 
     Args:
         weights: [K, N] or [N, K], each with its spec.
         second_moment: Of their input, [K, K].
+        alike: Gives rows of the input that need the same scale the same size; None for none.
 
     Returns:
         float64 [K] of geometric mean 1; None if no scales lessen the error of the outputs.
@@ -47,6 +52,8 @@ def strength(weights: Sequence[tuple[Array, QuantSpec]], second_moment: Array) -
     diagonal = np.diag(second_moment)
     if not diagonal.max() > 0:
         return None
+    if alike is not None:
+        diagonal = alike(diagonal)
     squares = np.maximum(diagonal / diagonal.mean(), _SMALLEST)
     found, least = None, _damage(weights, second_moment, np.ones_like(squares))
     for alpha in _ALPHAS:

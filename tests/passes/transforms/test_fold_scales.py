@@ -60,6 +60,51 @@ def test_the_float_model_computes_the_same():
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-4)
 
 
+BLOCK = """
+g (float[2, 5, 64] x, float[64] w_scale, float[64, 32] w_value, float[64, 64] w_out,
+   float[64, 96] w_gate, float[64, 96] w_up, float[96, 64] w_down, float[2, 4, 5, 5] w_mix)
+   => (float[2, 5, 64] y)
+<int64[4] split = {0, 0, 2, 16}, int64[1] two = {2}, int64[5] times = {2, 2, 2, 5, 16},
+ int64[4] flat = {2, 4, 5, 16}, int64[3] join = {0, 0, 64}>
+{
+    normal = RMSNormalization(x, w_scale)
+    [value] v1 = MatMul(normal, w_value)
+    v2 = Reshape(v1, split)
+    v3 = Transpose<perm = [0, 2, 1, 3]>(v2)
+    v4 = Unsqueeze(v3, two)
+    v5 = Expand(v4, times)
+    v6 = Reshape(v5, flat)
+    mixed = MatMul(w_mix, v6)
+    back = Transpose<perm = [0, 2, 1, 3]>(mixed)
+    joined = Reshape(back, join)
+    [out] h = MatMul(joined, w_out)
+    [gate] gate = MatMul(h, w_gate)
+    bent = Sigmoid(gate)
+    [up] up = MatMul(h, w_up)
+    both = Mul(bent, up)
+    [down] y = MatMul(both, w_down)
+}
+"""
+
+
+def test_past_attention_and_gates():
+    own, given = (with_weights(BLOCK, 23, w_scale=SCALE) for _ in range(2))
+    plan = planned(own)
+    before = {
+        name: np.diag(np.random.default_rng(5).lognormal(0, 2, 96 if name == "both" else 64))
+        for name in plan.inputs.values()
+    }
+    _, after = fold_scales(own, plan, before)
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"normal", "joined", "h", "both"}
+    scales = np.sqrt(np.diag(before["joined"]) / np.diag(after["joined"])).reshape(2, 2, 16)
+    np.testing.assert_allclose(scales[:, 0], scales[:, 1])  # of heads that share values
+    assert len(own.graph) == len(given.graph)
+    feed = {"x": np.random.default_rng(3).normal(size=(2, 5, 64)).astype(np.float32)}
+    (expected,), (found,) = compute(given, **feed), compute(own, **feed)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("change", ["another algorithm", "an op in float"])
 def test_what_is_read_otherwise_stays(change):
     own = model()
