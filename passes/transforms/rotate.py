@@ -46,6 +46,7 @@ _NONE = (
     "it has no residual stream read through norms that only scale (RMSNorm): a LayerNormalization "
     "subtracts the mean of the channels, which does not turn with them"
 )
+_MIXED = f"not all of the weights that would be turned go by {_ALGORITHM}"
 
 
 @dataclass(frozen=True)
@@ -75,22 +76,23 @@ def rotate(model: ir.Model, plan: QuantPlan, moments: Mapping[str, Array]) -> Ro
         ModelError: The recipe asks for it, and the model has nothing to turn.
     """
     asked = plan.recipe.rotate
-    aware = {op.node for op in plan.products if op.algorithm == _ALGORITHM}
-    if asked is False or not (asked or aware):
+    planned = {op.node: op.algorithm for op in plan.products}
+    if asked is False or not (asked or _ALGORITHM in planned.values()):
         return Rotated(plan, dict(moments), "")
     common.ShapeInferencePass(check_type=False, strict_mode=False)(model)
     infer_types(model)
     problems, turned = [], []
-    for stream in streams(model):
+    found = streams(model)
+    for stream in found:
         matrix = rotation(stream.width)
-        names = {node.name or "" for node in stream.products}
+        used = {planned[n.name or ""] for n in stream.products if (n.name or "") in planned}
         if stream.problem or matrix is None:
             odd = f"there is no Hadamard matrix of its {stream.width} channels"
             problems.append(stream.problem or odd)
-        elif asked or names & aware:
+        elif asked or used == {_ALGORITHM}:
             turned.append((stream, matrix))
     if not turned:
-        reason = "; ".join(problems) or _NONE
+        reason = "; ".join(problems) or (_MIXED if found else _NONE)
         if asked:
             raise ModelError(
                 f"The residual stream of the model cannot be rotated: {reason}.",
