@@ -105,6 +105,13 @@ def rotate(model: ir.Model, plan: QuantPlan, moments: Mapping[str, Array]) -> Ro
         edit = _Turn(model, plan, stream, matrix)
         turning += edit.run()
         after |= edit.moments(moments)
+    for op in plan.products:  # what reads a value that was turned back has what it had
+        value, before = (
+            plan.graph_nodes[op.node].inputs[op.operands.activation],
+            plan.inputs[op.node],
+        )
+        if value is not None and value.name is not None and before in moments:
+            after.setdefault(value.name, moments[before])
     again = plan.again(model)
     ours = {op.node: _TURNS for op in again.ops if op.node in turning}
     return Rotated(again.leave_float(ours), after, note)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import onnxq
-from onnxq import targets
+from onnxq import runtime, targets
 from onnxq.calib.feeds import Sample
 from onnxq.calib.taps import Taps
 from onnxq.errors import ModelError
@@ -215,6 +215,20 @@ def test_graphs_of_fused_norms_and_sums(dtype, tolerance, tokens, where):
         assert two.dtype == dtype
         off = two.astype(np.float64) - one
         assert np.linalg.norm(off) < tolerance * np.linalg.norm(one.astype(np.float64))
+
+
+@pytest.mark.parametrize("dtype", [None, "fp16"])
+def test_a_tied_head_in_4_bits(dtype):
+    model, feed = llama(np.float32, 1536)
+    (expected, *_) = compute(model, **feed)
+    result = onnxq.quantize(
+        model, preset="int4", target="ort-cpu", calibration=[feed] * 2, activation_dtype=dtype
+    )
+    assert result.report.rotation.startswith("rotated: ")
+    assert result.report.counts()["int4"] == 12
+    session = runtime.session(result.model)
+    found = session.run(["logits"], runtime.fitted(session, feed))[0]
+    assert np.linalg.norm(found - expected) < 0.4 * np.linalg.norm(expected)
 
 
 REFUSED = {
