@@ -15,6 +15,7 @@ from onnxq.passes.prepare.raise_opset import RaiseOpset
 from onnxq.passes.prepare.remove_identity import RemoveIdentity
 from onnxq.passes.prepare.separate_dims import SeparateDims
 from onnxq.passes.prepare.store_once import StoreOnce
+from onnxq.passes.prepare.unstack import Unstack
 
 __all__ = ["prepare"]
 
@@ -23,10 +24,11 @@ def prepare(model: ir.Model, opset: int = 13) -> None:
     """Edit `model` in place so that planning finds what it looks for.
 
     Functions are inlined, the opset is raised to at least `opset`, constants become initializers,
-    what can be computed beforehand is, HardSwish is one op, products of matrices take in their
-    biases, BatchNormalization and other affine maps per channel go into the op before, a head with
-    a copy of a table reads the table, symbolic dimensions that only look equal are told apart, and
-    every node and value has a unique name.
+    what can be computed beforehand is, weights cut out of a stack are weights of their own,
+    HardSwish is one op, products of matrices take in their biases, BatchNormalization and other
+    affine maps per channel go into the op before, a head with a copy of a table reads the table,
+    symbolic dimensions that only look equal are told apart, and every node and value has a unique
+    name.
 
     Raises:
         ModelError: The opset cannot be raised.
@@ -41,6 +43,7 @@ def prepare(model: ir.Model, opset: int = 13) -> None:
         FoldConstants(),
         FoldIf(),
         RemoveIdentity(),
+        Unstack(),
         FuseHardSwish(),
         FuseGemm(),
         FoldAffine(),
