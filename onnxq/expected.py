@@ -28,7 +28,9 @@ def expected_sqnr(plan: QuantPlan, moments: Mapping[str, Array]) -> dict[str, fl
     Raises:
         ModelError: A weight holds NaN or infinity.
     """
-    known = [op for op in plan.ops if plan.inputs.get(op.node) in moments]
+    known = [
+        op for op in plan.ops if plan.inputs.get(op.node) in moments and not op.operands.second
+    ]
     shared = by_stored_weight(known)
     found: dict[str, float] = {}
     with progress("Estimating accuracy", len(shared)) as advance:

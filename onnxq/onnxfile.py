@@ -153,7 +153,10 @@ def field_header(tag: bytes, size: int) -> bytes:
 def release(tensor: ir.TensorProtocol) -> None:
     """Unmap the file that a tensor lies in, if it does, until its values are asked for again."""
     if isinstance(tensor, ir.ExternalTensor):
-        tensor.release()
+        try:
+            tensor.release()
+        except BufferError:  # an array is in use, and the file is unmapped when that is dropped
+            tensor.raw = None
 
 
 def _write_tensor(

@@ -33,6 +33,7 @@ from onnxq.passes.lower import opset
 from onnxq.passes.plan import CANDIDATES, QuantPlan, make_plan, observable
 from onnxq.passes.prepare import prepare
 from onnxq.passes.prepare.conv_to_matmul import ConvToMatMul
+from onnxq.passes.prepare.split_experts import SplitExperts
 from onnxq.passes.qdq.insert import InsertQdq
 from onnxq.passes.rewrite import rewrite
 from onnxq.passes.store_codes import StoreCodes, can_store
@@ -176,7 +177,7 @@ def quantize(
         )
     own = io.load(model)
     _prepare(own, base_opset)
-    _make_matmuls(own, resolved, target)
+    _make_products(own, resolved, target)
     before = stored_bytes(own)
     plan = make_plan(own, resolved, target)
     _require_ops(plan)
@@ -204,14 +205,7 @@ def quantize(
         InsertQdq(plan, store.params)(own)
         StoreCodes(stored)(own)
     elif calibration is not None:
-        store = runner.calibrate(
-            own,
-            open_feeds(calibration, own),
-            plan.second_moments(),
-            observers.get("moments", {"full": True}),
-            provider,
-            memory_limit=limit,
-        )
+        store = _sum_moments(own, plan, open_feeds(calibration, own), provider, limit)
         plan = plan.leave_float(_unreached(plan, store))
         _require_ops(plan)
     plan, moments, rotation = _transform(own, plan, _moments(plan, store))
@@ -277,7 +271,7 @@ def plan(
     _check_names(resolved)
     own = io.load(model)
     _prepare(own, _base_opset(resolved, target))
-    _make_matmuls(own, resolved, target)
+    _make_products(own, resolved, target)
     planned = make_plan(own, resolved, target)
     return spend(own, planned, {})
 
@@ -393,9 +387,15 @@ def _prepare(model: ir.Model, least_opset: int) -> None:
     prepare(model, max(least_opset, _HALF_QDQ_OPSET) if half else least_opset)
 
 
-def _make_matmuls(model: ir.Model, recipe: Recipe, target: Target) -> None:
+def _make_products(model: ir.Model, recipe: Recipe, target: Target) -> None:
+    """Make products by matrices of what can be such, for weights in blocks."""
+    if recipe.preset != "int4":
+        return
+    support = target.weight_only()
     if recipe.conv_as_matmul:
-        ConvToMatMul(recipe, target.weight_only())(model)
+        ConvToMatMul(recipe, support)(model)
+    if not support.stacks:
+        SplitExperts(recipe, support)(model)
 
 
 def _check_data(
@@ -429,6 +429,19 @@ def _latency(model: ModelLike, quantized: ir.Model, feeds: FeedSource | None) ->
         return measure_latency(given, quantized, feeds.some(), "calibration samples")
     made_up = [Sample("a made-up feed", feed) for feed in random_feeds(model_inputs(given), 1)]
     return measure_latency(given, quantized, made_up, "made-up inputs")
+
+
+def _sum_moments(
+    model: ir.Model, plan: QuantPlan, feeds: FeedSource, provider: str, limit: int | None
+) -> CalibStore:
+    values = plan.second_moments()
+    if not values:
+        raise DataError(
+            "Nothing in the model goes by data: it has tables or experts in one op only.",
+            "Leave the calibration data out.",
+        )
+    observer = observers.get("moments", {"full": True})
+    return runner.calibrate(model, feeds, values, observer, provider, memory_limit=limit)
 
 
 def _moments(plan: QuantPlan, store: CalibStore | None) -> dict[str, Array]:

@@ -34,7 +34,7 @@ from pydantic import (
 from onnxq.errors import RecipeError
 
 OpType: TypeAlias = Literal[
-    "Conv", "ConvTranspose", "Gather", "Gemm", "GRU", "LSTM", "MatMul", "RNN"
+    "Conv", "ConvTranspose", "Gather", "Gemm", "GRU", "LSTM", "MatMul", "MoE", "RNN"
 ]
 Preset: TypeAlias = Literal["int8", "fp8", "int16-activations", "int8-dynamic", "int4"]
 ActivationType: TypeAlias = Literal["fp32", "fp16", "bf16"]
@@ -295,7 +295,7 @@ _OPS: Mapping[Preset, tuple[OpType, ...]] = {
     "fp8": _STATIC,
     "int16-activations": _STATIC,
     "int8-dynamic": (*_STATIC, "GRU", "LSTM", "RNN"),
-    "int4": ("Gather", "Gemm", "MatMul"),
+    "int4": ("Gather", "Gemm", "MatMul", "MoE"),
 }
 _WEIGHTS: Mapping[Preset, Weights] = {
     "fp8": Weights(algorithm="mse"),

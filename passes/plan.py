@@ -13,10 +13,18 @@ from typing import Literal, TypeAlias
 import onnx_ir as ir
 
 from onnxq import formats
-from onnxq.errors import RecipeError, TargetError
-from onnxq.passes import pointwise
-from onnxq.passes.choices import BITS, CODEBOOK, choices
+from onnxq.errors import RecipeError
+from onnxq.passes import pointwise, stacks
+from onnxq.passes.choices import choices
+from onnxq.passes.demands import check_weights
 from onnxq.passes.edit import all_graphs, constant_array
+from onnxq.passes.experts import (
+    EXPERTS,
+    describe_experts,
+    expert_weights,
+    is_experts,
+    misfit,
+)
 from onnxq.passes.expose import readable_graphs
 from onnxq.passes.heads import is_head
 from onnxq.passes.light import is_light
@@ -33,11 +41,12 @@ Scheme: TypeAlias = Literal["static", "dynamic", "weight-only"]
 Support: TypeAlias = StaticSupport | DynamicSupport | WeightOnlySupport
 
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-CANDIDATES = (*_PRODUCTS, "Gather", "GRU", "LSTM", "RNN")
+CANDIDATES = (*_PRODUCTS, "Gather", "GRU", "LSTM", "MoE", "RNN")
 
 _NO_CODES = "an op that reads what it adds, or makes it, stays in float: there are no codes to read"
 _TABLE_FORMAT = "int8"  # of tables beside products in 8 bits, fp8 ones too: it is the truest
-_TABLE_ALGORITHM = "auto"  # if that of products goes by activations: tables multiply none
+# If the algorithm goes by activations: tables multiply none, and experts in one op some inside.
+_WITHOUT_DATA = "auto"
 _ACTIVATION_TYPES: Mapping[str, ir.DataType] = {
     "fp32": ir.DataType.FLOAT,
     "fp16": ir.DataType.FLOAT16,
@@ -237,7 +246,7 @@ def make_plan(model: ir.Model, recipe: Recipe, target: Target) -> QuantPlan:
         )
     support = _support(recipe, target)
     if isinstance(support, WeightOnlySupport):
-        _check_weights(recipe, target, support)
+        check_weights(recipe, target, support)
     ops: list[PlannedOp] = []
     kept: list[KeptFloat] = []
     nodes: dict[str, ir.Node] = {}
@@ -299,33 +308,44 @@ def _decide(node: ir.Node, recipe: Recipe, support: Support, *, readable: bool) 
     standard = node.domain in ("", "ai.onnx")
     if isinstance(support, StaticSupport) and standard and node.op_type in support.without_weights:
         return support.without_weights[node.op_type]
-    if not standard or node.op_type not in CANDIDATES:
+    if not (standard or is_experts(node)) or node.op_type not in CANDIDATES:
         return No(f"{node.op_type} has no weights to multiply by; the preset leaves it in float")
-    if node.op_type == "Conv" and isinstance(support, WeightOnlySupport):
-        refused = pointwise.refusal(node, recipe, support)
-        return No("it is no MatMul yet: see ConvToMatMul") if refused is None else refused
+    if isinstance(support, WeightOnlySupport) and node.op_type == "Conv":
+        return pointwise.why_conv(node, recipe, support)
     if node.op_type not in recipe.ops:
         return No(f"{node.op_type} is not among the ops of the recipe ({', '.join(recipe.ops)})")
     if (pattern := recipe.float_pattern(name)) is not None:
         return No(f"excluded by '{pattern}'")
     if isinstance(support, DynamicSupport):
         return _dynamic(node, recipe, support)
+    if isinstance(support, WeightOnlySupport):
+        return _in_blocks(node, recipe, support, readable=readable)
     operands = describe(node)
     if isinstance(operands, No):
         return operands
-    if isinstance(support, WeightOnlySupport):
-        aware = needs_data(_weights(node, operands, recipe).algorithm)
-        if aware and not readable and operands.kind != TABLE:
-            return No(
-                "it is in the body of a Scan, where data is not read: choose another algorithm"
-            )
-        return _weight_only(node, operands, recipe, support)
     if operands.kind == TABLE:
         supported = support.ops[TABLE]
         return supported if isinstance(supported, No) else _table(node, operands, recipe, "static")
     if not readable:
         return No("it is in the body of a Scan, where ranges are not calibrated")
     return _static(node, operands, recipe, support)
+
+
+def _in_blocks(
+    node: ir.Node, recipe: Recipe, support: WeightOnlySupport, *, readable: bool
+) -> PlannedOp | No:
+    """A product or a table with weights only in codes."""
+    if is_experts(node):
+        return _experts(node, recipe, support)
+    operands = describe(node)
+    if (stack := stacks.describe_stack(node)) is not None:
+        operands = stack if support.stacks else stacks.why_whole(node, recipe, support)
+    if isinstance(operands, No):
+        return operands
+    weights = _weights(node, operands, recipe)
+    if needs_data(weights.algorithm) and not readable and operands.kind != TABLE:
+        return No("it is in the body of a Scan, where data is not read: choose another algorithm")
+    return _weight_only(node, operands, recipe, support, weights)
 
 
 def _static(
@@ -400,9 +420,12 @@ def _anchor(output: ir.Value) -> ir.Value:
 
 
 def _weight_only(
-    node: ir.Node, operands: Operands, recipe: Recipe, support: WeightOnlySupport
+    node: ir.Node,
+    operands: Operands,
+    recipe: Recipe,
+    support: WeightOnlySupport,
+    weights: Weights,
 ) -> PlannedOp | No:
-    weights = _weights(node, operands, recipe)
     assert operands.reduced_axis is not None
     assert operands.weight.const_value is not None
     reduced = operands.weight.const_value.shape.numpy()[operands.reduced_axis]
@@ -429,12 +452,26 @@ def _weight_only(
         scheme="weight-only",
         operands=operands,
         weight=found[0],
-        algorithm=_TABLE_ALGORITHM
-        if is_table and needs_data(weights.algorithm)
+        algorithm=_WITHOUT_DATA
+        if operands.kind in (TABLE, EXPERTS) and needs_data(weights.algorithm)
         else weights.algorithm,
         choices=tuple(found),
         accuracy_level=0 if is_table else weights.accuracy_level or 0,
     )
+
+
+def _experts(node: ir.Node, recipe: Recipe, support: WeightOnlySupport) -> PlannedOp | No:
+    if isinstance(support.experts, No):
+        return support.experts
+    operands = describe_experts(node)
+    if isinstance(operands, No):
+        return operands
+    given = expert_weights(operands, recipe.weights_of(node.name or ""))
+    op = _weight_only(node, operands, recipe, support, given)
+    if isinstance(op, No):
+        return op
+    refused = misfit(operands, op.weight, given)
+    return op if refused is None else refused
 
 
 def _weights(node: ir.Node, operands: Operands, recipe: Recipe) -> Weights:
@@ -446,48 +483,3 @@ def _weights(node: ir.Node, operands: Operands, recipe: Recipe) -> Weights:
 def _products(weight: ir.Value) -> int:
     """How many ops read `weight` other than to look rows up."""
     return sum(node.op_type != "Gather" for node in readers(weight))
-
-
-def _check_weights(recipe: Recipe, target: Target, support: WeightOnlySupport) -> None:
-    refused = support.activation_dtypes.get(recipe.activation_dtype or "")
-    if isinstance(refused, No):
-        raise TargetError(
-            f"Target '{target.name}' cannot run activations in {recipe.activation_dtype}: "
-            f"{refused.reason}.",
-            f"{refused.instead}.",
-        )
-    for weights in recipe.all_weights():
-        size, bits = weights.block_size, weights.bits or BITS
-        if isinstance(size, int) and size not in support.block_sizes:
-            sizes = ", ".join(map(str, support.block_sizes))
-            raise TargetError(
-                f"Target '{target.name}' has no kernel for block size {size}.",
-                f"Choose one of {sizes}.",
-            )
-        if bits == CODEBOOK and CODEBOOK not in support.codebooks:
-            raise TargetError(
-                f"Target '{target.name}' has no kernel for weights in {CODEBOOK}, a codebook of 16 "
-                "floats that no DequantizeLinear reads.",
-                "Choose 4 bits, or a target of ONNX Runtime.",
-            )
-        if isinstance(bits, int) and bits not in support.bits:
-            raise TargetError(
-                f"Target '{target.name}' has no kernel for weights of {bits} bits.",
-                f"Choose {' or '.join(map(str, support.bits))}.",
-            )
-        if weights.symmetric is False and not support.zero_points:
-            raise TargetError(
-                f"Target '{target.name}' takes 4-bit weights without zero points only.",
-                "Leave out 'symmetric: false'.",
-            )
-        widths = support.bits if bits == "auto" else (bits,)
-        if weights.float_zero_points and not {*widths} & {*support.float_zero_points}:
-            raise TargetError(
-                f"Target '{target.name}' takes no float zero points of {bits}-bit weights.",
-                "Leave out 'float_zero_points'.",
-            )
-        if weights.accuracy_level not in (None, *support.accuracy_levels):
-            raise TargetError(
-                f"Target '{target.name}' has no choice of what products compute in.",
-                "Leave out 'accuracy_level'.",
-            )

@@ -47,6 +47,12 @@ def refusal(node: ir.Node, recipe: Recipe, support: WeightOnlySupport) -> No | N
     return found if isinstance(found, No) else None
 
 
+def why_conv(node: ir.Node, recipe: Recipe, support: WeightOnlySupport) -> No:
+    """Why the Conv `node` still is one."""
+    refused = refusal(node, recipe, support)
+    return No("it has not been made a MatMul yet") if refused is None else refused
+
+
 def _other_than_a_product(node: ir.Node, kernel: list[int]) -> str | None:
     """What a Conv is that no product of matrices is, in words."""
     if math.prod(kernel) > 1:

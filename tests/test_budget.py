@@ -5,7 +5,7 @@ import pytest
 from graphs import compute, with_weights
 
 import onnxq
-from onnxq import pipeline
+from onnxq import io, pipeline
 from onnxq.bytesize import in_bytes
 from onnxq.errors import ModelError, RecipeError
 
@@ -30,6 +30,14 @@ def data(count=4):
 
 def bits(result):
     return {d.node: int(d.action[3:]) for d in result.report.decisions if d.action != "float"}
+
+
+@pytest.mark.parametrize("options", [{"bits_per_weight": 5}, {"size_budget": 50_000}])
+def test_weights_in_a_data_file(tmp_path, options):
+    path = tmp_path / "m.onnx"
+    io.save(with_weights(GRAPH, 21), path, external_data=True)
+    beside = onnxq.quantize(path, **options, **GIVEN)
+    assert bits(beside) == bits(onnxq.quantize(with_weights(GRAPH, 21), **options, **GIVEN))
 
 
 @pytest.mark.parametrize("calibration", [None, data()], ids=["no data", "data"])

@@ -38,7 +38,7 @@ def test_a_file(tmp_path, suffix):
     path.write_text(TEXT if suffix == "yaml" else json.dumps(yaml.safe_load(TEXT)))
     found = resolve(recipe=path)
     assert found == resolve("int4", yaml.safe_load(TEXT)) == resolve(recipe=str(path))
-    assert found.ops == ("Gather", "Gemm", "MatMul")
+    assert found.ops == ("Gather", "Gemm", "MatMul", "MoE")
     assert found.weights.block_size == 64
     assert found.weights.algorithm == "auto"
     assert found.weights_of("a/mlp/down_proj/b").block_size == 16
@@ -99,7 +99,7 @@ def test_patterns_are_case_sensitive():
         ({"preset": "int4", "activation_dtype": "fp8"}, "activation_dtype: .*'fp16' or 'bf16'"),
         ({"preset": "fp8", "activation_dtype": "fp16"}, "leave out activation_dtype"),
         ({"preset": "int8", "rotate": True}, "rotates nothing: leave out rotate"),
-        ({"preset": "int4", "ops": ["Conv"]}, "int4 quantizes Gather, Gemm, MatMul only"),
+        ({"preset": "int4", "ops": ["Conv"]}, "int4 quantizes Gather, Gemm, MatMul, MoE only"),
         (
             {"preset": "int8", "ops": ["LSTM"]},
             "int8 quantizes Conv, ConvTranspose, Gather, Gemm, MatMul",

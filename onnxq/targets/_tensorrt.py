@@ -119,6 +119,8 @@ INT4 = WeightOnlySupport(
     ragged_blocks=False,
     single_blocks=False,
     shared_weights=False,
+    stacks=True,
+    experts=No("TensorRT does not import com.microsoft.MoE: export experts as products"),
     # Measured on MiniLM and SmolLM2, with activations in float16 and bfloat16.
     wide_attention="TensorRT would fuse it with the attention before, and dequantize the weight of "
     "the product behind",

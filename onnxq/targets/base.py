@@ -141,6 +141,10 @@ class WeightOnlySupport:
         shared_weights: Whether a weight that several products read stays fused in each of them.
         codebooks: The formats of codes that stand for the values of a codebook, each with the name
             of the form that runs them.
+        stacks: Whether the weight of a product may be a stack of matrices; otherwise each of them
+            gets a product of its own.
+        experts: The name in `onnxq.passes.lower` of the form of com.microsoft.MoE, or why it stays
+            in float.
         accuracy_levels: Those of MatMulNBits that its products go by, the default first.
         activation_dtypes: Why activations cannot be "fp16" or "bf16", if they cannot.
         wide_attention: Why products with the result of a Softmax stay in float32 where activations
@@ -158,6 +162,8 @@ class WeightOnlySupport:
     single_blocks: bool
     shared_weights: bool
     codebooks: Mapping[str, str] = field(default_factory=dict)
+    stacks: bool = False
+    experts: str | No = field(default_factory=lambda: No("the target has no such op with codes"))
     accuracy_levels: tuple[int, ...] = ()
     activation_dtypes: Mapping[str, No] = field(default_factory=dict)
     wide_attention: str = ""

@@ -126,6 +126,7 @@ TARGET = Target(
         single_blocks=True,
         shared_weights=True,
         codebooks={"nf4": "matmul-bnb4"},
+        experts="qmoe",
         accuracy_levels=(0, 1, 4),
         activation_dtypes={
             "bf16": No(

@@ -24,6 +24,7 @@ TARGET = Target(
         single_blocks=True,
         shared_weights=True,
         codebooks={"nf4": "matmul-bnb4"},
+        experts=No("ONNX Runtime's QMoE was not measured on CUDA"),
     ),
     fp8=No(
         "ONNX Runtime has no fp8 kernels for CUDA that Q/DQ fuses into: it would convert to float "

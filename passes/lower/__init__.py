@@ -17,6 +17,7 @@ from onnxq.passes import weights
 from onnxq.passes.base import GraphPass
 from onnxq.passes.casts import uncast
 from onnxq.passes.edit import Editor
+from onnxq.passes.experts import EXPERTS
 from onnxq.passes.lower.base import Lowering
 from onnxq.passes.plan import PlannedOp, QuantPlan
 from onnxq.passes.sharing import by_stored_weight, common_moment
@@ -64,6 +65,9 @@ class LowerOps(GraphPass):
     def _form(self, op: PlannedOp) -> str:
         if op.scheme == "weight-only":
             support = self._plan.target.weight_only()
+            if op.operands.kind == EXPERTS:
+                assert isinstance(support.experts, str)
+                return support.experts
             product = support.codebooks.get(op.weight.format, support.lowering)
             return support.table_lowering if op.is_table else product
         form = self._plan.target.dynamic().lowerings[op.op_type]

@@ -65,7 +65,7 @@ class DynamicLstm(Lowering):
 
 def _recurrent(op: PlannedOp) -> PlannedOp:
     """`op` as far as its second weight is concerned."""
-    weight = op.operands.recurrent
+    weight = op.operands.second
     assert weight is not None and weight.const_value is not None
     granularity = PerBlock(2, weight.const_value.shape.numpy()[2])
     return replace(

@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 from onnxq import registry
 from onnxq.errors import RecipeError
+from onnxq.passes.weights._stack import by_matrix
 from onnxq.types import Array, QTensor, QuantSpec
 
 __all__ = ["DataAware", "WeightAlgorithm", "get", "needs_data"]
@@ -31,7 +32,8 @@ class DataAware:
     """An algorithm that needs the second moment of the activation.
 
     Attributes:
-        quantize: Takes a weight, a spec and the second moment, [K, K] along the reduced axis.
+        quantize: Takes a matrix, a spec and the second moment, [K, K] along the reduced axis. Of a
+            stack, it is asked for each matrix.
     """
 
     quantize: Callable[[Array, QuantSpec, Array], QTensor]
@@ -58,7 +60,9 @@ def get(name: str, second_moment: Array | None = None) -> WeightAlgorithm:
             "Choose preset int4 and give it calibration data, or another algorithm.",
         )
     quantize = algorithm.quantize
-    return lambda weight, spec: quantize(weight, spec, second_moment)
+    return lambda weight, spec: by_matrix(
+        lambda matrix, of_one: quantize(matrix, of_one, second_moment), weight, spec
+    )
 
 
 def needs_data(name: str) -> bool:

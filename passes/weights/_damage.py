@@ -10,6 +10,7 @@ evenly spaced, tell the damage to all.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def damages(
     moment: Array | None,
     algorithm: WeightAlgorithm | None = None,
 ) -> list[float]:
-    """The damage of each of `specs`, in blocks along one axis, to the matrix `weight`.
+    """The damage of each of `specs`, in blocks along one axis, to `weight`, a matrix or a stack.
 
     Args:
         weight: Of any float type.
@@ -35,6 +36,7 @@ def damages(
         moment: H; None for the identity.
         algorithm: Makes the codes; the best that needs no data if None.
     """
+    weight, specs = _as_matrix(weight, specs)
     granularity = specs[0].granularity
     assert isinstance(granularity, PerBlock)
     columns = weight.shape[1 - granularity.axis]
@@ -48,6 +50,19 @@ def damages(
     return [
         _energy(_decoded(algorithm(sample, spec)) - sample, granularity.axis, h) / signal
         for spec in specs
+    ]
+
+
+def _as_matrix(weight: Array, specs: Sequence[QuantSpec]) -> tuple[Array, Sequence[QuantSpec]]:
+    """The columns of a stack of matrices side by side."""
+    if weight.ndim == 2:
+        return weight, specs
+    blocks = [spec.granularity for spec in specs if isinstance(spec.granularity, PerBlock)]
+    axis = blocks[0].axis
+    matrix = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+    return matrix, [
+        replace(spec, granularity=PerBlock(0, block.size))
+        for spec, block in zip(specs, blocks, strict=True)
     ]
 
 

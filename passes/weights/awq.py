@@ -42,7 +42,7 @@ def strength(
     """The scales s of the common input of some matrices.
 
     Args:
-        weights: [K, N] or [N, K], each with its spec.
+        weights: [K, N] or [N, K], or stacks of them, each with its spec.
         second_moment: Of their input, [K, K].
         alike: Gives rows of the input that need the same scale the same size; None for none.
 
@@ -69,7 +69,7 @@ def _damage(weights: Sequence[tuple[Array, QuantSpec]], moment: Array, s: Array)
     total = 0.0
     for weight, spec in weights:
         assert isinstance(spec.granularity, PerBlock)
-        along = s[:, None] if spec.granularity.axis == 0 else s
+        along = np.expand_dims(s, [a for a in range(weight.ndim) if a != spec.granularity.axis])
         scaled = (weight.astype(np.float32) * along).astype(np.float32)
         total += damages(scaled, [spec], moment, lambda w, q: quantize(w, q, moment))[0]
     return total

@@ -109,7 +109,7 @@ def test_dynamic_support(target):
             target.dynamic()
         return
     support = target.dynamic()
-    assert set(support.lowerings) == set(CANDIDATES)
+    assert set(support.lowerings) == set(CANDIDATES) - {"MoE"}  # which int4 alone has
     forms = support.lowerings.values()
     assert all(form.reason if isinstance(form, No) else lower.opset(form) for form in forms)
 

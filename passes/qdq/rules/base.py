@@ -29,7 +29,7 @@ class Operands:
     """The operands of an op that can be quantized.
 
     Attributes:
-        kind: One of `onnxq.targets.base.OP_KINDS`, or "lstm".
+        kind: One of `onnxq.targets.base.OP_KINDS`, "lstm" or "experts".
         activation: The index of the input that is an activation; of a table, the indices.
         weight_index: The index of the input that is the weight.
         weight: The initializer that holds the weight.
@@ -38,7 +38,8 @@ class Operands:
         reduced_axis: The axis of `weight` that is summed over, for matrices.
         bias_index: The index of the bias input; None where the op has none.
         channel_axis: The axis of the op's activation and output along their channels.
-        recurrent: The weight behind the first, of what an LSTM put out before.
+        second: The weight behind the first: of what an LSTM put out before, or of what the first
+            products of experts give.
     """
 
     kind: str
@@ -50,7 +51,7 @@ class Operands:
     reduced_axis: int | None
     bias_index: int | None
     channel_axis: int
-    recurrent: ir.Value | None = None
+    second: ir.Value | None = None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def describe(node: ir.Node) -> Operands | No:
         reduced_axis=2,
         bias_index=3,
         channel_axis=-1,
-        recurrent=recurrent.value,
+        second=recurrent.value,
     )
 
 
