@@ -10,10 +10,11 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from onnxq import arguments
 from onnxq.errors import OnnxqError
 from onnxq.garbage import rarely_collected
 
@@ -138,7 +139,7 @@ def quantize(
             preset=preset,
             recipe=recipe,
             exclude=exclude or (),
-            bits=_bits(bits),
+            bits=arguments.bits(bits),
             size_budget=size_budget,
             bits_per_weight=bits_per_weight,
             head_bits=head_bits,
@@ -161,14 +162,14 @@ def quantize(
         calibration=calibration,
         stats=stats,
         exclude=exclude or (),
-        bits=_bits(bits),
+        bits=arguments.bits(bits),
         size_budget=size_budget,
         bits_per_weight=bits_per_weight,
         head_bits=head_bits,
         conv_as_matmul=conv_as_matmul,
         activation_dtype=activation_dtype,
         rotate=rotate,
-        recovery=_recovery(
+        recovery=arguments.recovery(
             no_recover=no_recover,
             min_sqnr=min_sqnr,
             max_float_ops=max_float_ops,
@@ -271,7 +272,7 @@ def calibrate(
             calibration or "",
             observer=observer,
             provider=provider,
-            shard=_shard(shard),
+            shard=arguments.shard(shard),
             checkpoint=None if memory_limit else partial,
             memory_limit=memory_limit,
         )
@@ -305,7 +306,11 @@ def build(
     from onnxq import engines  # noqa: PLC0415
 
     result = engines.build(
-        model, output, target=target, shapes=_shapes(shape or []), allow_fallback=allow_fallback
+        model,
+        output,
+        target=target,
+        shapes=arguments.shapes(shape or []),
+        allow_fallback=allow_fallback,
     )
     manifest = engines.describe(result.engine)
     if as_json:
@@ -410,42 +415,6 @@ def main() -> None:
     except KeyboardInterrupt:
         _say("interrupted")
         sys.exit(130)
-
-
-def _shapes(given: list[str]) -> dict[str, str]:
-    shapes = {}
-    for each in given:
-        name, equals, shape = each.rpartition("=")
-        if not equals or not name:
-            raise OnnxqError(
-                f"--shape '{each}' is not NAME=MIN:OPT:MAX.",
-                "Example: --shape x=1x3x48x32:1x3x48x320:1x3x48x1280",
-            )
-        shapes[name] = shape
-    return shapes
-
-
-def _shard(given: str | None) -> tuple[int, int] | None:
-    if given is None:
-        return None
-    index, _, count = given.partition("/")
-    if not (index.isdecimal() and count.isdecimal()):
-        raise OnnxqError(f"--shard '{given}' is not INDEX/COUNT.", "Example: --shard 2/8")
-    return int(index), int(count)
-
-
-def _bits(given: str | None) -> int | str | None:
-    return int(given) if given is not None and given.isdecimal() else given
-
-
-def _recovery(
-    *, no_recover: bool, **limits: float | None
-) -> dict[str, float] | Literal[False] | None:
-    changes = {name: value for name, value in limits.items() if value is not None}
-    if no_recover and changes:
-        given = " and ".join(f"--{name.replace('_', '-')}" for name in changes)
-        raise OnnxqError(f"--no-recover contradicts {given}.", "Leave one of them out.")
-    return False if no_recover else changes or None
 
 
 def _float_table(reasons: dict[str, Any]) -> Table:

@@ -32,8 +32,7 @@ from onnxq.passes import weights
 from onnxq.passes.lower import opset
 from onnxq.passes.plan import CANDIDATES, QuantPlan, make_plan, observable
 from onnxq.passes.prepare import prepare
-from onnxq.passes.prepare.conv_to_matmul import ConvToMatMul
-from onnxq.passes.prepare.split_experts import SplitExperts
+from onnxq.passes.prepare.products import make_products
 from onnxq.passes.qdq.insert import InsertQdq
 from onnxq.passes.rewrite import rewrite
 from onnxq.passes.store_codes import StoreCodes, can_store
@@ -177,7 +176,7 @@ def quantize(
         )
     own = io.load(model)
     _prepare(own, base_opset)
-    _make_products(own, resolved, target)
+    make_products(own, resolved, target)
     before = stored_bytes(own)
     plan = make_plan(own, resolved, target)
     _require_ops(plan)
@@ -271,7 +270,7 @@ def plan(
     _check_names(resolved)
     own = io.load(model)
     _prepare(own, _base_opset(resolved, target))
-    _make_products(own, resolved, target)
+    make_products(own, resolved, target)
     planned = make_plan(own, resolved, target)
     return spend(own, planned, {})
 
@@ -385,17 +384,6 @@ def _check_names(recipe: Recipe) -> None:
 def _prepare(model: ir.Model, least_opset: int) -> None:
     half = any(v.dtype in _HALF for v in model.graph.initializers.values())
     prepare(model, max(least_opset, _HALF_QDQ_OPSET) if half else least_opset)
-
-
-def _make_products(model: ir.Model, recipe: Recipe, target: Target) -> None:
-    """Make products by matrices of what can be such, for weights in blocks."""
-    if recipe.preset != "int4":
-        return
-    support = target.weight_only()
-    if recipe.conv_as_matmul:
-        ConvToMatMul(recipe, support)(model)
-    if not support.stacks:
-        SplitExperts(recipe, support)(model)
 
 
 def _check_data(

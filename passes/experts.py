@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from onnxq import formats
 from onnxq.passes.block_size import AUTOMATIC
+from onnxq.passes.choices import BITS, CODEBOOK
 from onnxq.passes.edit import constant
 from onnxq.passes.qdq.rules.base import NOT_CONSTANT, Operands
 from onnxq.passes.value_types import FLOATS
@@ -27,7 +28,6 @@ FIRST, SECOND, THIRD = 2, 4, 6  # the inputs that are weights; biases follow the
 _ACTIVATIONS = ("relu", "gelu", "silu", "swiglu", "identity")
 _ROUNDED = 8  # bits of weights, with which activations are rounded
 _ROUNDING = 4  # the accuracy_level that allows it
-_OPEN = 4  # bits, where they are open
 
 
 def is_experts(node: ir.Node) -> bool:
@@ -80,10 +80,10 @@ def _uncomputed(node: ir.Node) -> str | None:
 
 
 def expert_weights(operands: Operands, weights: Weights) -> Weights:
-    """`weights` as far as experts can have them: what is open becomes what suits all of them."""
+    """`weights` as far as experts can have them: of integers, and what suits all, where open."""
     changes: dict[str, object] = {"float_zero_points": False}
-    if weights.bits == "auto":
-        changes["bits"] = _OPEN
+    if weights.bits in ("auto", CODEBOOK):
+        changes["bits"] = BITS
     if weights.block_size == "auto":
         common = math.gcd(*_lengths(operands))
         changes["block_size"] = max(

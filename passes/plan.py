@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnxq import formats
 from onnxq.errors import RecipeError
 from onnxq.passes import pointwise, stacks
-from onnxq.passes.choices import choices
+from onnxq.passes.choices import BITS, CODEBOOK, choices
 from onnxq.passes.demands import check_weights
 from onnxq.passes.edit import all_graphs, constant_array
 from onnxq.passes.experts import (
