@@ -45,9 +45,7 @@ def fold_scales(
     common.ShapeInferencePass(check_type=False, strict_mode=False)(model)
     ways = absorptions(plan, far=True)
     usable = [
-        name
-        for name in ways
-        if name in moments and all(op.algorithm == _ALGORITHM for op in readers[name])
+        name for name in ways if name in moments and all(_can_scale(op) for op in readers[name])
     ]
     strengths = {}
     with progress("Scaling activations", len(usable)) as advance:
@@ -66,6 +64,11 @@ def fold_scales(
         for name, moment in moments.items()
     }
     return plan.again(model), scaled
+
+
+def _can_scale(op: PlannedOp) -> bool:
+    """Whether the weight may change: that of a table too would be stored twice."""
+    return op.algorithm == _ALGORITHM and not op.tied
 
 
 def _array(op: PlannedOp) -> Array:

@@ -105,6 +105,23 @@ def test_past_attention_and_gates():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
+def test_a_matrix_that_is_a_table_too_stays_one():
+    graph = """
+    g (int64[n] ids, float[64] w_scale, float[1100, 64] w_table) => (float[n, 1100] y)
+    {
+        x = Gather(w_table, ids)
+        normal = RMSNormalization(x, w_scale)
+        [head] y = Gemm<transB = 1>(normal, w_table)
+    }
+    """
+    own = with_weights(graph, 23, w_scale=SCALE)
+    plan = planned(own)
+    assert [op.tied for op in plan.ops] == [True, True]
+    before = {"normal": np.diag(SCALE**2)}
+    _, after = fold_scales(own, plan, before)
+    np.testing.assert_array_equal(after["normal"], before["normal"])
+
+
 @pytest.mark.parametrize("change", ["another algorithm", "an op in float"])
 def test_what_is_read_otherwise_stays(change):
     own = model()
