@@ -41,6 +41,15 @@ class Batched(Layer):
         return (found * self.of_all(tokens, shares, chosen).t().unsqueeze(-1)).sum(0)
 
 
+class Summed(Batched):
+    """The same stacks in torch.einsum."""
+
+    def experts(self, tokens, shares, chosen):
+        gate, up = torch.einsum("tk,ekn->etn", tokens, self.up).chunk(2, -1)
+        found = torch.einsum("etn,enk->etk", functional.silu(gate) * up, self.down)
+        return torch.einsum("etk,te->tk", found, self.of_all(tokens, shares, chosen))
+
+
 class Sliced(Layer):
     """Stacks too, but a loop over the experts, each with its matrices of them."""
 

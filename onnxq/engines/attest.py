@@ -37,6 +37,9 @@ _ENGINE_TYPES = {
     ir.DataType.FLOAT4E2M1: "FP4",
 }
 _MULTIPLIES = ("correlation", "gemm", "fully_connected", "corrltn", "conv", "deconv", "mha", "fc")
+_GENERATED = ("runtime_fusion", "kgen")
+# The last is the product of a single row: factor by factor, and summed up.
+_GENERATED_PRODUCT = re.compile(r"Fc|Mma|Gemm|Conv|MulSum")
 
 _LAYER = re.compile(
     r"^Name: (?P<name>.*?), LayerType: (?P<type>\w+), Inputs: \[(?P<inputs>.*?)\], "
@@ -86,7 +89,7 @@ class Layer:
     @property
     def multiplies(self) -> bool:
         """Whether it is a product, or a fusion that has one."""
-        fused = self.type == "runtime_fusion" and re.search(r"(Fc|Mma|Gemm|Conv)", self.name)
+        fused = self.type in _GENERATED and _GENERATED_PRODUCT.search(self.name)
         return bool(fused) or any(word in self.type.lower() for word in _MULTIPLIES)
 
 
@@ -219,7 +222,7 @@ def _runs_as(op: PlannedProduct, layer: Layer) -> bool:
         # Weight-only: the product itself reads the codes and dequantizes them on the fly.
         return op.weight in layer.constants
     # A generated fusion casts codes to float before it multiplies; a library kernel does not.
-    if layer.type == "runtime_fusion" or layer.inputs[:1] != (op.activation,):
+    if layer.type in _GENERATED or layer.inputs[:1] != (op.activation,):
         return False
     others = (*layer.inputs[1:2], *layer.constants[:1])
     return op.weight in others

@@ -10,6 +10,7 @@ from onnxq.passes.prepare.fold_constants import FoldConstants
 from onnxq.passes.prepare.fold_if import FoldIf
 from onnxq.passes.prepare.fuse_gemm import FuseGemm
 from onnxq.passes.prepare.fuse_hard_swish import FuseHardSwish
+from onnxq.passes.prepare.lower_einsum import LowerEinsum
 from onnxq.passes.prepare.name_everything import NameEverything
 from onnxq.passes.prepare.raise_opset import RaiseOpset
 from onnxq.passes.prepare.remove_identity import RemoveIdentity
@@ -25,10 +26,10 @@ def prepare(model: ir.Model, opset: int = 13) -> None:
 
     Functions are inlined, the opset is raised to at least `opset`, constants become initializers,
     what can be computed beforehand is, weights cut out of a stack are weights of their own,
-    HardSwish is one op, products of matrices take in their biases, BatchNormalization and other
-    affine maps per channel go into the op before, a head with a copy of a table reads the table,
-    symbolic dimensions that only look equal are told apart, and every node and value has a unique
-    name.
+    HardSwish is one op, an Einsum by a weight is a MatMul, products of matrices take in their
+    biases, BatchNormalization and other affine maps per channel go into the op before, a head with
+    a copy of a table reads the table, symbolic dimensions that only look equal are told apart, and
+    every node and value has a unique name.
 
     Raises:
         ModelError: The opset cannot be raised.
@@ -45,6 +46,7 @@ def prepare(model: ir.Model, opset: int = 13) -> None:
         RemoveIdentity(),
         Unstack(),
         FuseHardSwish(),
+        LowerEinsum(),
         FuseGemm(),
         FoldAffine(),
         StoreOnce(),

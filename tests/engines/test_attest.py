@@ -101,6 +101,7 @@ def test_what_may_stand_between_codes_and_product(between, planned):
         (layer("a", "gemm", ["Float"], ["Float"], ["mm"]), ("float", "float")),
         (layer("a", "gemm", ["Int8"], ["Float"], ["mm"]), ("float", "float")),
         (layer("a_Fc", "runtime_fusion", ["Int8"], ["Int8"], ["mm"]), ("float", "float")),
+        (layer("a_CastMulSum", "kgen", ["Int8"], ["Int8"], ["mm"]), ("float", "float")),
         (layer("a", "gemm", ["Int8"], ["Int8"], ["other"]), ("unproven", "unknown")),
         (layer("a", "cast", ["Int8"], ["Int8"], ["mm"]), ("unproven", "unknown")),
         (layer("a", "gemm", ["Int8"], ["Int8"], ["mm2", "a/mm"]), ("unproven", "unknown")),
@@ -130,6 +131,8 @@ def test_residual_sums(tmp_path, residual, found, expected):
             ("proven", "int4 weights"),
         ),
         (layer("a", "gemm", ["Float"], ["Int4"], ["mm"]), ("proven", "int4 weights")),
+        (layer("CastMulSum", "kgen", ["Float"], ["Int4"], ["mm"]), ("proven", "int4 weights")),
+        (layer("CastMul", "kgen", ["Float"], ["Int4"], ["mm"]), ("unproven", "unknown")),
         (layer("a", "gemm", ["Float", "Float"], [], ["mm"]), ("float", "float")),
     ],
 )

@@ -164,6 +164,20 @@ def test_engines_read_the_codes(tmp_path, image):
     }  # fmt: skip
 
 
+def test_engines_read_the_codes_of_one_pixel(tmp_path):
+    """Squeeze and excitation: TensorRT generates a kernel without matrices."""
+    model = with_weights(
+        "g (float[1, 64, 12, 12] x, float[48, 64, 1, 1] w, float[48] wb) => (float[1, 48, 1, 1] y) "
+        "{ p = GlobalAveragePool(x) [a] h = Conv(p, w, wb) y = Relu(h) }",
+        21,
+    )
+    result = onnxq.quantize(model, target="rtx-sm89", preset="int4", conv_as_matmul=True)
+    (op,) = onnxq.build(result.model, tmp_path / "engine", target="rtx-sm89").attestation.ops
+    assert (op.node, op.verdict) == ("a", "proven")
+    assert "MulSum" in op.evidence
+    assert "constants Int4" in op.evidence
+
+
 def test_only_int4_has_it():
     with pytest.raises(RecipeError, match="preset int8 has no blocks of weights"):
         resolve("int8", conv_as_matmul=True)
