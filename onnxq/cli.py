@@ -60,7 +60,8 @@ def quantize(
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="A YAML or JSON file; see README.")] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(help="Names of nodes to leave in float, as a pattern.")
+        list[str] | None,
+        typer.Option(help="Names of nodes or weights to leave in float, as a pattern."),
     ] = None,
     bits: Annotated[
         str | None,
@@ -146,6 +147,7 @@ def quantize(
             conv_as_matmul=conv_as_matmul,
             activation_dtype=activation_dtype,
             cpu_has_vnni=cpu_has_vnni,
+            has_data=calibration is not None,
         )
         _print_plan(planned.to_rows(), planned.target.runs_on, as_json=as_json)
         return

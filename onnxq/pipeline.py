@@ -34,7 +34,7 @@ from onnxq.passes.plan import CANDIDATES, QuantPlan, make_plan, observable
 from onnxq.passes.prepare import prepare
 from onnxq.passes.prepare.products import make_products
 from onnxq.passes.qdq.insert import InsertQdq
-from onnxq.passes.rewrite import rewrite
+from onnxq.passes.rewrite import rewrite, set_activation_type
 from onnxq.passes.store_codes import StoreCodes, can_store
 from onnxq.passes.transforms.fold_scales import fold_scales
 from onnxq.passes.transforms.rotate import rotate as rotate_stream
@@ -121,7 +121,7 @@ def quantize(
         stats: Statistics made by `onnxq.calibrate` from this model: ranges are taken from them.
             With data beside them the ops are measured on it; without, an op that would be harmed
             goes unnoticed.
-        exclude: Shell-style patterns of the names of nodes to leave in float.
+        exclude: Shell-style patterns of the names of nodes or weights to leave in float.
         bits: For "int4": of the weights' codes, 2, 4 or 8; "nf4" for 4 bits that stand for the
             values of a codebook, in ONNX Runtime; or "auto" for those that do least damage within a
             budget, each weight its own.
@@ -235,6 +235,7 @@ def plan(
     conv_as_matmul: bool = False,
     activation_dtype: str | None = None,
     cpu_has_vnni: bool | None = None,
+    has_data: bool = False,
 ) -> QuantPlan:
     """What `quantize` would do to `model`, before any data is read.
 
@@ -251,6 +252,7 @@ def plan(
         conv_as_matmul: As for `quantize`.
         activation_dtype: As for `quantize`.
         cpu_has_vnni: As for `quantize`.
+        has_data: Whether `quantize` will get calibration data, which says how int4 chooses codes.
 
     Raises:
         ModelError, RecipeError, TargetError: Bad input of that kind.
@@ -265,14 +267,15 @@ def plan(
         head_bits=head_bits,
         conv_as_matmul=conv_as_matmul,
         activation_dtype=activation_dtype,
+        has_data=has_data,
     )
     target = _table(target, resolved, cpu_has_vnni)
     _check_names(resolved)
     own = io.load(model)
     _prepare(own, _base_opset(resolved, target))
     make_products(own, resolved, target)
-    planned = make_plan(own, resolved, target)
-    return spend(own, planned, {})
+    planned = spend(own, make_plan(own, resolved, target), {})
+    return planned.kept_wide(set_activation_type(own, planned))
 
 
 @rarely_collected()

@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -129,10 +129,10 @@ class Recovery(_Strict):
 
 
 class Rule(_Strict):
-    """What differs for the nodes whose name matches.
+    """What differs for the nodes whose name, or that of a weight of theirs, matches.
 
     Attributes:
-        match: A shell-style pattern for node names, case-sensitive.
+        match: A shell-style pattern for names of nodes or weights, case-sensitive.
         keep_float: Leave them in float.
         weights: Replace the fields given of the recipe's `weights`.
     """
@@ -172,7 +172,7 @@ class Recipe(_Strict):
             take in; null for where that pays, with the algorithm gptq. For preset int4.
         activations: How activation ranges are found, for presets that quantize activations.
         recovery: How much may stay in float for accuracy; null for nothing.
-        exclude: Shell-style patterns of the names of nodes to leave in float.
+        exclude: Shell-style patterns of the names of nodes or weights to leave in float.
         rules: Exceptions, to `tables` and `head` too; of several that match, the last one counts.
     """
 
@@ -256,22 +256,26 @@ class Recipe(_Strict):
         """Whether bits are chosen for a budget."""
         return self.size_budget is not None or self.bits_per_weight is not None
 
-    def float_pattern(self, node: str) -> str | None:
-        """The pattern that keeps the node of this name in float, if one does."""
-        for pattern in self.exclude:
-            if fnmatchcase(node, pattern):
-                return pattern
-        rule = self._rule(node)
-        return rule.match if rule is not None and rule.keep_float else None
-
-    def weights_of(self, node: str, role: Weights | None = None) -> Weights:
-        """How the weights of the node of this name become codes.
+    def float_pattern(self, *names: str) -> str | None:
+        """The pattern that keeps a node in float, if one does.
 
         Args:
-            node: Its name.
+            names: Its own, and those of its weights.
+        """
+        for pattern in self.exclude:
+            if any(fnmatchcase(name, pattern) for name in names):
+                return pattern
+        rule = self._rule(names)
+        return rule.match if rule is not None and rule.keep_float else None
+
+    def weights_of(self, *names: str, role: Weights | None = None) -> Weights:
+        """How the weights of a node become codes.
+
+        Args:
+            names: Its own, and those of its weights.
             role: What differs for nodes that do what it does: `tables`, `head` or None.
         """
-        rule = self._rule(node)
+        rule = self._rule(names)
         return self.merged(role, None if rule is None else rule.weights)
 
     def merged(self, *changes: Weights | None) -> Weights:
@@ -285,8 +289,9 @@ class Recipe(_Strict):
         changes = (each for each in (self.tables, self.head, *rules) if each is not None)
         return [self.weights, *map(self.merged, changes)]
 
-    def _rule(self, node: str) -> Rule | None:
-        return next((r for r in reversed(self.rules) if fnmatchcase(node, r.match)), None)
+    def _rule(self, names: Sequence[str]) -> Rule | None:
+        matching = (r for r in reversed(self.rules) if any(fnmatchcase(n, r.match) for n in names))
+        return next(matching, None)
 
 
 _STATIC: tuple[OpType, ...] = ("Conv", "ConvTranspose", "Gather", "Gemm", "MatMul")
@@ -348,7 +353,7 @@ def resolve(
     Args:
         preset_name: The preset, unless the recipe names it.
         recipe: A recipe, a mapping of its fields, or a YAML or JSON file.
-        exclude: More patterns of nodes to leave in float.
+        exclude: More patterns of nodes or weights to leave in float.
         recovery: Fields of `Recipe.recovery` that are changed; False for no recovery.
         bits: Replaces those of the recipe's weights.
         size_budget: Replaces that of the recipe, and makes bits "auto" if there are none.

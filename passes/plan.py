@@ -28,6 +28,7 @@ from onnxq.passes.experts import (
 from onnxq.passes.expose import readable_graphs
 from onnxq.passes.heads import is_head
 from onnxq.passes.light import is_light
+from onnxq.passes.names import names_of
 from onnxq.passes.qdq.rules import Operands, describe
 from onnxq.passes.qdq.rules.base import TABLE
 from onnxq.passes.residuals import Residual, residuals
@@ -203,6 +204,7 @@ class QuantPlan:
                 "op": op.op_type,
                 "to": op.precision,
                 "how or why": f"weight {op.weight}"
+                + (f" by {op.algorithm}" if op.scheme == "weight-only" else "")
                 + ("" if op.activation is None else f", activation {op.activation}")
                 + (" at run time" if op.scheme == "dynamic" else ""),
             }
@@ -304,7 +306,6 @@ def observable(model: ir.Model) -> dict[str, int]:
 
 
 def _decide(node: ir.Node, recipe: Recipe, support: Support, *, readable: bool) -> PlannedOp | No:
-    name = node.name or ""
     standard = node.domain in ("", "ai.onnx")
     if isinstance(support, StaticSupport) and standard and node.op_type in support.without_weights:
         return support.without_weights[node.op_type]
@@ -314,7 +315,7 @@ def _decide(node: ir.Node, recipe: Recipe, support: Support, *, readable: bool) 
         return pointwise.why_conv(node, recipe, support)
     if node.op_type not in recipe.ops:
         return No(f"{node.op_type} is not among the ops of the recipe ({', '.join(recipe.ops)})")
-    if (pattern := recipe.float_pattern(name)) is not None:
+    if (pattern := recipe.float_pattern(*names_of(node))) is not None:
         return No(f"excluded by '{pattern}'")
     if isinstance(support, DynamicSupport):
         return _dynamic(node, recipe, support)
@@ -476,8 +477,8 @@ def _experts(node: ir.Node, recipe: Recipe, support: WeightOnlySupport) -> Plann
 
 def _weights(node: ir.Node, operands: Operands, recipe: Recipe) -> Weights:
     if operands.kind == TABLE:
-        return recipe.weights_of(node.name or "", recipe.tables)
-    return recipe.weights_of(node.name or "", recipe.head if is_head(node) else None)
+        return recipe.weights_of(*names_of(node), role=recipe.tables)
+    return recipe.weights_of(*names_of(node), role=recipe.head if is_head(node) else None)
 
 
 def _products(weight: ir.Value) -> int:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from onnxq.passes.choices import choices
 from onnxq.passes.heads import is_head
+from onnxq.passes.names import names_of
 from onnxq.passes.qdq.rules.base import find_weight, shape
 from onnxq.recipe import Recipe
 from onnxq.targets import No, WeightOnlySupport
@@ -26,8 +27,8 @@ def refusal(node: ir.Node, recipe: Recipe, support: WeightOnlySupport) -> No | N
         recipe: What is asked for.
         support: What the target runs.
     """
-    name = node.name or ""
-    if (pattern := recipe.float_pattern(name)) is not None:
+    names = names_of(node)
+    if (pattern := recipe.float_pattern(*names)) is not None:
         return No(f"excluded by '{pattern}'")
     weight = find_weight(node.inputs[1])
     if isinstance(weight, No):
@@ -42,7 +43,7 @@ def refusal(node: ir.Node, recipe: Recipe, support: WeightOnlySupport) -> No | N
         )
     if not support.shared_weights and len(weight.value.uses()) > 1:
         return No("other nodes read its weight too, which the target then dequantizes in float")
-    asked = recipe.weights_of(name, recipe.head if is_head(node) else None)
+    asked = recipe.weights_of(*names, role=recipe.head if is_head(node) else None)
     found = choices(asked, inputs, 1, "float32", support)
     return found if isinstance(found, No) else None
 

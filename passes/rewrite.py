@@ -29,15 +29,20 @@ def rewrite(
     Raises:
         ModelError: The type of activations cannot be changed.
     """
-    wide: dict[str, str] = {}
-    if plan.activation_type is not None:
-        change = SetActivationType(
-            plan.activation_type,
-            {op.node for op in plan.ops},
-            plan.target.weight_only().wide_attention,
-        )
-        change(model)
-        wide = change.kept
+    wide = set_activation_type(model, plan)
     LowerOps(plan, moments)(model)
     RemoveUnused()(model)
     return wide
+
+
+def set_activation_type(model: ir.Model, plan: QuantPlan) -> dict[str, str]:
+    """Give the activations of `model` the type that its plan has; as `rewrite`, but for the ops."""
+    if plan.activation_type is None:
+        return {}
+    change = SetActivationType(
+        plan.activation_type,
+        {op.node for op in plan.ops},
+        plan.target.weight_only().wide_attention,
+    )
+    change(model)
+    return change.kept

@@ -247,6 +247,26 @@ def test_activations_in_half_the_bytes(folder, run):
     assert "no bfloat16 kernels" in error
 
 
+def test_the_plan_is_what_is_done_with_data_and_another_type_of_activations(folder, run):
+    onnxq.save(
+        with_weights(
+            "g (float[n, 64] x, float[64, 64] w, float[64, 64] v) => (float[n, 64] y) "
+            "{ [one] a = MatMul(x, w) [soft] b = Softmax(a) [two] y = MatMul(b, v) }"
+        ),
+        folder / "two.onnx",
+    )
+    given = ("quantize", "two.onnx", "--preset", "int4", "--target", "ort-cpu", "--json")
+    given = (*given, "--activation-dtype", "fp16", "--calibration", "random:2")
+    rows = {row["node"]: row for row in json.loads(run(*given, "--plan")[1])}
+    done = {each["node"]: each for each in json.loads(run(*given, "-o", "q.onnx")[1])["decisions"]}
+    assert rows["soft"]["how or why"] == done["soft"]["reason"]
+    assert "computed in float32" in rows["soft"]["how or why"]
+    assert rows["one"]["how or why"].endswith(" by gptq")
+    code, _, err = run(*given, "--plan", "--bits", "nf4")
+    assert code == 2
+    assert "gptq finds no codes of nf4" in err
+
+
 def test_a_conv_as_matmul(folder, run):
     options = ["--preset", "int4", "--target", "ort-cpu", "--conv-as-matmul", "--json"]
     onnxq.save(

@@ -167,6 +167,16 @@ def test_a_recipe_survives_json():
     assert Recipe.model_validate_json(found.model_dump_json()) == found
 
 
+def test_a_name_of_a_weight_is_as_good_as_that_of_its_node():
+    rules = [{"match": "*gate*", "weights": {"bits": 8}}, {"match": "n2", "keep_float": True}]
+    found = resolve("int4", {"rules": rules}, exclude=("*lm_head*",))
+    assert found.float_pattern("n1", "model.lm_head.weight") == "*lm_head*"
+    assert found.float_pattern("n2", "other") == "n2"
+    assert found.float_pattern("n1", "other") is None
+    assert found.weights_of("n1", "mlp.gate.weight").bits == 8
+    assert found.weights_of("n1", "mlp.up.weight").bits == 4
+
+
 def test_nf4_is_for_algorithms_that_know_it():
     found = resolve("int4", bits="nf4")
     assert (found.weights.bits, found.weights.algorithm) == ("nf4", "auto")

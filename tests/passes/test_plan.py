@@ -286,3 +286,18 @@ def test_what_any_target_may_want_to_calibrate():
     for name in ("ort-cpu", "rtx-sm89"):
         assert set(plan(target=name).activations()) <= seen
     assert seen == {"x", "a", "b", "c", "d", "f", "h", "i", "y"} - {"a"}
+
+
+def test_nodes_are_called_by_the_names_of_their_weights_too():
+    graph = """
+    g (int64[2] ids, float[2048, 64] w_head, float[64, 64] w_gate) => (float[2, 2048] y) {
+        [n0] a = Gather(w_head, ids)
+        [n1] b = MatMul(a, w_gate)
+        t = Transpose(w_head)
+        [n2] y = MatMul(b, t)
+    }
+    """
+    rule = {"match": "w_gat?", "weights": {"bits": 8}}
+    found = plan("int4", recipe={"exclude": ["w_h*"], "rules": [rule]}, graph=graph)
+    assert [(op.node, op.precision) for op in found.ops] == [("n1", "int8")]
+    assert reasons(found)["n0"] == reasons(found)["n2"] == "excluded by 'w_h*'"
