@@ -467,7 +467,7 @@ def _experts(node: ir.Node, recipe: Recipe, support: WeightOnlySupport) -> Plann
     operands = describe_experts(node)
     if isinstance(operands, No):
         return operands
-    given = expert_weights(operands, recipe.weights_of(node.name or ""))
+    given = expert_weights(operands, recipe.weights_of(*names_of(node)))
     op = _weight_only(node, operands, recipe, support, given)
     if isinstance(op, No):
         return op

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from onnxq.passes.choices import choices
 from onnxq.passes.edit import constant
+from onnxq.passes.names import names_of
 from onnxq.passes.qdq.rules.base import Operands
 from onnxq.passes.value_types import FLOATS
 from onnxq.recipe import Recipe
@@ -51,15 +52,15 @@ def split_refusal(node: ir.Node, recipe: Recipe, support: WeightOnlySupport) -> 
         recipe: What is asked for.
         support: What the target runs.
     """
-    name, stack = node.name or "", stack_of(node)
-    if (pattern := recipe.float_pattern(name)) is not None:
+    names, stack = names_of(node), stack_of(node)
+    if (pattern := recipe.float_pattern(*names)) is not None:
         return No(f"excluded by '{pattern}'")
     assert stack is not None
     if expert_axis(node.inputs[0], stack[0]) is None:
         return No(
             f"it multiplies by {stack[0]} matrices, and how many its activation has is not known"
         )
-    found = choices(recipe.weights_of(name), stack[1], 0, "float32", support)
+    found = choices(recipe.weights_of(*names), stack[1], 0, "float32", support)
     return found if isinstance(found, No) else None
 
 
