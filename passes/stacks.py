@@ -7,6 +7,8 @@ A target dequantizes the whole stack in its product, or runs a product for each 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import onnx_ir as ir
 
 from onnxq.passes.choices import choices
@@ -17,28 +19,67 @@ from onnxq.passes.value_types import FLOATS
 from onnxq.recipe import Recipe
 from onnxq.targets import No, WeightOnlySupport
 
+_MATRICES = [0, 2, 1]  # the permutation that transposes each matrix
 
-def stack_of(node: ir.Node) -> tuple[int, ...] | None:
-    """The shape [E, K, N] of the stack that `node` multiplies by; None if there is none."""
-    tensor = constant(node.inputs[1]) if node.op_type == "MatMul" and not node.domain else None
-    if tensor is None or tensor.dtype not in FLOATS or len(tensor.shape.numpy()) != 3:
+
+@dataclass(frozen=True)
+class Stack:
+    """A constant stack of matrices that a MatMul reads.
+
+    Attributes:
+        value: The initializer.
+        transposed: Whether it is [E, N, K], and read through a Transpose of its matrices.
+    """
+
+    value: ir.Value
+    transposed: bool
+
+    @property
+    def tensor(self) -> ir.TensorProtocol:
+        """What the initializer holds."""
+        tensor = self.value.const_value
+        assert tensor is not None
+        return tensor
+
+    @property
+    def experts(self) -> int:
+        """How many matrices there are."""
+        return int(self.tensor.shape.numpy()[0])
+
+    @property
+    def reduced_axis(self) -> int:
+        """The axis that is summed over."""
+        return 2 if self.transposed else 1
+
+
+def stack_of(node: ir.Node) -> Stack | None:
+    """The stack that `node` multiplies by; None if there is none."""
+    if node.op_type != "MatMul" or node.domain:
         return None
-    return tuple(tensor.shape.numpy())
+    value, transposed = node.inputs[1], False
+    producer = value.producer() if value is not None else None
+    if producer is not None and producer.op_type == "Transpose" and not producer.domain:
+        transposed = [*producer.attributes.get_ints("perm", [])] == _MATRICES
+        value = producer.inputs[0] if transposed else value
+    tensor = constant(value)
+    if value is None or tensor is None or tensor.dtype not in FLOATS:
+        return None
+    return Stack(value, transposed) if len(tensor.shape.numpy()) == 3 else None
 
 
 def describe_stack(node: ir.Node) -> Operands | None:
     """The operands of a MatMul by a stack as a whole; None if `node` is none."""
-    weight = node.inputs[1] if stack_of(node) else None
-    if weight is None:
+    stack = stack_of(node)
+    if stack is None:
         return None
     return Operands(
         kind="matmul",
         activation=0,
         weight_index=1,
-        weight=weight,
-        transposed=False,
-        output_axis=2,
-        reduced_axis=1,
+        weight=stack.value,
+        transposed=stack.transposed,
+        output_axis=3 - stack.reduced_axis,
+        reduced_axis=stack.reduced_axis,
         bias_index=None,
         channel_axis=-1,
     )
@@ -56,11 +97,13 @@ def split_refusal(node: ir.Node, recipe: Recipe, support: WeightOnlySupport) -> 
     if (pattern := recipe.float_pattern(*names)) is not None:
         return No(f"excluded by '{pattern}'")
     assert stack is not None
-    if expert_axis(node.inputs[0], stack[0]) is None:
+    if expert_axis(node.inputs[0], stack.experts) is None:
         return No(
-            f"it multiplies by {stack[0]} matrices, and how many its activation has is not known"
+            f"it multiplies by {stack.experts} matrices, and how many its activation has is not "
+            "known"
         )
-    found = choices(recipe.weights_of(*names), stack[1], 0, "float32", support)
+    rows = stack.tensor.shape.numpy()[stack.reduced_axis]
+    found = choices(recipe.weights_of(*names), rows, 0, "float32", support)
     return found if isinstance(found, No) else None
 
 

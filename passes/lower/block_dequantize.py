@@ -45,11 +45,13 @@ class BlockDequantize(Lowering):
 
     def _own_transpose(self, transpose: ir.Node, node: ir.Node, index: int) -> ir.Node:
         old = transpose.outputs[0]
+        perm = transpose.attributes.get_ints("perm", None)
         output = self.editor.node(
             "Transpose",
             [transpose.inputs[0]],
             name=f"{node.name}_weight_Transpose",
             before=node,
+            attributes=None if perm is None else {"perm": perm},
             dtype=old.dtype,
             shape=old.shape,
         )

@@ -14,7 +14,8 @@ import onnx_ir as ir
 
 from onnxq.passes.base import GraphPass
 from onnxq.passes.edit import Editor, all_graphs, remove, replace_output
-from onnxq.passes.stacks import expert_axis, split_refusal, stack_of
+from onnxq.passes.remove_unused import RemoveUnused
+from onnxq.passes.stacks import Stack, expert_axis, split_refusal, stack_of
 from onnxq.recipe import Recipe
 from onnxq.targets import WeightOnlySupport
 from onnxq.views import view
@@ -44,9 +45,8 @@ class SplitExperts(GraphPass):
         split = _Split(Editor(model), {})
         for node in found:
             split(node)
-        for stack in split.matrices:
-            if stack.name and not stack.uses():
-                model.graph.initializers.pop(stack.name)
+        if found:
+            RemoveUnused()(model)
         return len(found)
 
 
@@ -63,10 +63,10 @@ class _Split:
     matrices: dict[ir.Value, list[ir.Value]]
 
     def __call__(self, node: ir.Node) -> None:
-        source, stack = node.inputs
+        source, stack = node.inputs[0], stack_of(node)
         assert source is not None
         assert stack is not None
-        experts = self._experts(stack)
+        experts = self._experts(node, stack)
         source = _unexpanded(source)
         rank = None if source.shape is None else len(source.shape)
         products = [
@@ -94,21 +94,27 @@ class _Split:
         replace_output(node.outputs[0], joined)
         remove([node])
 
-    def _experts(self, stack: ir.Value) -> list[ir.Value]:
-        if stack not in self.matrices:
-            tensor = stack.const_value
-            assert tensor is not None
-            experts, *shape = tensor.shape.numpy()
+    def _experts(self, node: ir.Node, stack: Stack) -> list[ir.Value]:
+        if stack.value not in self.matrices:
+            experts, *shape = stack.tensor.shape.numpy()
             size = shape[0] * shape[1]
-            self.matrices[stack] = [
+            self.matrices[stack.value] = [
                 self.editor.initializer(
                     self.editor.model.graph,
-                    f"{stack.name}_expert_{index}",
-                    view(tensor, shape, index * size),
+                    f"{stack.value.name}_expert_{index}",
+                    view(stack.tensor, shape, index * size),
                 )
                 for index in range(experts)
             ]
-        return self.matrices[stack]
+        matrices = self.matrices[stack.value]
+        return [self._transposed(node, each) for each in matrices] if stack.transposed else matrices
+
+    def _transposed(self, node: ir.Node, matrix: ir.Value) -> ir.Value:
+        name = f"{matrix.name}_Transpose"
+        perm = {"perm": [1, 0]}
+        return self.editor.node(
+            "Transpose", [matrix], name=name, before=node, attributes=perm, dtype=matrix.dtype
+        )
 
     def _parts(self, node: ir.Node, source: ir.Value, experts: int) -> list[ir.Value]:
         """What each expert reads of `source`."""

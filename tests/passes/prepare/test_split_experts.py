@@ -8,6 +8,7 @@ from graphs import compute, random_feed, with_weights
 import onnxq
 from onnxq import io, targets
 from onnxq.passes.plan import make_plan
+from onnxq.passes.prepare import prepare
 from onnxq.passes.prepare.split_experts import SplitExperts
 from onnxq.recipe import resolve
 
@@ -55,8 +56,46 @@ def test_what_is_repeated_for_all_experts_is_not():
     )
     model.graph[0].outputs[0].shape = ir.Shape([4, 7, 64])
     split(model)
-    assert {node.op_type for node in model.graph} == {"Expand", "MatMul", "Concat"}
+    assert {node.op_type for node in model.graph} == {"MatMul", "Concat"}
     assert all(n.inputs[0].name == "x" for n in model.graph if n.op_type == "MatMul")
+
+
+TRANSPOSED = (
+    "g (float[4, 7, 256] x, float[4, 384, 256] w) => (float[4, 7, 384] y) "
+    "{ t = Transpose <perm = [0, 2, 1]> (w) [bmm] y = MatMul(x, t) }"
+)
+
+
+def test_a_stack_of_transposed_matrices():
+    model = with_weights(TRANSPOSED)
+    feed = random_feed(model)
+    (before,) = compute(model, **feed)
+    assert split(model).modified
+    np.testing.assert_allclose(compute(model, **feed)[0], before, rtol=1e-5, atol=1e-5)
+    assert "w" not in model.graph.initializers
+
+
+def test_transposed_matrices_stay_in_their_file(tmp_path):
+    io.save(with_weights(TRANSPOSED, 21), tmp_path / "m.onnx", external_data=True)
+    model = io.load(tmp_path / "m.onnx")
+    prepare(model)
+    assert isinstance(model.graph.initializers["w"].const_value, ir.ExternalTensor)
+
+
+@pytest.mark.parametrize("target", ["ort-cpu", "rtx-sm89"])
+@pytest.mark.parametrize("data", [False, True])
+def test_transposed_matrices_in_codes(tmp_path, target, data):
+    model = with_weights(TRANSPOSED, 21)
+    feeds = [random_feed(model, seed) for seed in range(4)]
+    given = {"calibration": feeds} if data else {}
+    result = onnxq.quantize(model, target=target, preset="int4", **given)
+    assert onnxq.compare(model, result.model, feeds).min_sqnr_db > 18
+    types = [node.op_type for node in result.model.graph]
+    assert types.count("MatMulNBits") == (4 if target == "ort-cpu" else 0)
+    if target == "rtx-sm89":
+        assert types == ["DequantizeLinear", "Transpose", "MatMul"]
+        engine = onnxq.build(result.model, tmp_path / "engine", target=target)
+        assert engine.attestation.summary()["proven"] == 1
 
 
 UNKNOWN = "[n] r = Relu(x) [bmm] y = MatMul(r, w)"
