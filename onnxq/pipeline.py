@@ -135,7 +135,7 @@ def quantize(
             outputs of the model keep their types, but for KV caches.
         rotate: For int4: whether the residual stream of a transformer is turned by an orthogonal
             matrix that its weights take in, so that no channel is huge; None for where that pays,
-            with the algorithm gptq.
+            with the algorithm gptq and without a budget.
         recovery: Changes to the recipe's `recovery`, the limits to what may stay in float for
             accuracy; False for nothing.
         provider: As for `calibrate`; ops are measured on the CPU.

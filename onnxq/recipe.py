@@ -169,7 +169,8 @@ class Recipe(_Strict):
         activation_dtype: What activations become, and KV caches with them; null for the model's own
             type. For preset int4.
         rotate: Whether the residual stream is turned by an orthogonal matrix, which the weights
-            take in; null for where that pays, with the algorithm gptq. For preset int4.
+            take in; null for where that pays, with the algorithm gptq and without a budget. For
+            preset int4.
         activations: How activation ranges are found, for presets that quantize activations.
         recovery: How much may stay in float for accuracy; null for nothing.
         exclude: Shell-style patterns of the names of nodes or weights to leave in float.

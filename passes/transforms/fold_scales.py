@@ -4,6 +4,9 @@ An activation is scaled where the ops that read it all have the algorithm awq, a
 can take the division in: a normalization, a product or a factor for each channel, past a gate and
 past attention too. See `onnxq.passes.weights.awq`, and for the edit
 `onnxq.passes.transforms.equalize`.
+
+Measured on SmolLM2-135M, body in symmetric 4 bits, blocks of 32, float head, on each half of 8,192
+tokens, the KL divergence from float is 0.172 and 0.173; that of gptq is 0.124 and 0.129.
 """
 
 from __future__ import annotations

@@ -279,15 +279,19 @@ def test_it_is_done_where_it_pays():
             {"calibration": feeds, "recipe": {"weights": {"algorithm": "awq"}}},
             {},
             {"rotate": True},
+            {"calibration": feeds, "bits_per_weight": 6},
+            {"calibration": feeds, "bits_per_weight": 6, "rotate": True},
             {
                 "calibration": feeds,
                 "recipe": {"rules": [{"match": "up", "weights": {"algorithm": "rtn"}}]},
             },
         )
     ]
-    assert [bool(each) for each in rotations] == [True, False, False, False, True, True]
+    assert [bool(each) for each in rotations] == [True, False, False, False, *[True] * 4]
     assert rotations[0].startswith("rotated: 32 channels of the residual stream")
-    assert rotations[5].startswith("not rotated: not all of the weights")
+    assert rotations[5].startswith("not rotated: with bits chosen for a budget")
+    assert rotations[6].startswith("rotated: ")
+    assert rotations[7].startswith("not rotated: not all of the weights")
 
 
 def test_outputs_are_nearer_to_float_with_gptq():
