@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from onnxq.engines import build
     from onnxq.errors import OnnxqError
     from onnxq.io import load, save
-    from onnxq.pipeline import calibrate, plan, quantize
+    from onnxq.pipeline import plan, quantize
     from onnxq.recipe import Recipe
+    from onnxq.statistics import calibrate
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,7 +37,7 @@ _HOMES = {
     "OnnxqError": "onnxq.errors",
     "Recipe": "onnxq.recipe",
     "build": "onnxq.engines",
-    "calibrate": "onnxq.pipeline",
+    "calibrate": "onnxq.statistics",
     "compare": "onnxq.comparison",
     "convert": "onnxq.conversion",
     "load": "onnxq.io",

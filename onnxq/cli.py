@@ -21,6 +21,8 @@ from onnxq.garbage import rarely_collected
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from onnxq.passes.plan import QuantPlan
+
 app = typer.Typer(
     help="Quantize ONNX models for the hardware they run on, and prove what the engine runs.",
     no_args_is_help=True,
@@ -146,10 +148,11 @@ def quantize(
             head_bits=head_bits,
             conv_as_matmul=conv_as_matmul,
             activation_dtype=activation_dtype,
+            rotate=rotate,
             cpu_has_vnni=cpu_has_vnni,
             has_data=calibration is not None,
         )
-        _print_plan(planned.to_rows(), planned.target.runs_on, as_json=as_json)
+        _print_plan(planned, as_json=as_json)
         return
     if output is None:
         raise OnnxqError("No output is given.", "Add -o MODEL.onnx, or --plan to write nothing.")
@@ -231,7 +234,7 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Sum up the activations of a model over data, for `onnxq quantize --stats`."""
-    from onnxq import io, pipeline  # noqa: PLC0415
+    from onnxq import io, statistics  # noqa: PLC0415
     from onnxq.calib.store import CalibStore  # noqa: PLC0415
 
     sources = {
@@ -261,7 +264,7 @@ def calibrate(
     if merge:
         store = CalibStore.merge([CalibStore.load(path) for path in model])
     elif from_tensorrt_cache is not None:
-        imported = pipeline.import_tensorrt_cache(model[0], from_tensorrt_cache)
+        imported = statistics.import_tensorrt_cache(model[0], from_tensorrt_cache)
         store = imported.store
         for what, names in (("model", imported.unknown), ("cache", imported.missing)):
             for name in names:
@@ -269,7 +272,7 @@ def calibrate(
     else:
         if not resume:
             partial.unlink(missing_ok=True)
-        store = pipeline.calibrate(
+        store = statistics.calibrate(
             model[0],
             calibration or "",
             observer=observer,
@@ -430,11 +433,14 @@ def _float_table(reasons: dict[str, Any]) -> Table:
     return _table(["left in float", "nodes", "because"], rows)
 
 
-def _print_plan(rows: list[dict[str, str]], runs_on: str, *, as_json: bool) -> None:
+def _print_plan(plan: QuantPlan, *, as_json: bool) -> None:
+    rows = plan.to_rows()
     if as_json:
         _print_json(rows)
     else:
-        _print_runs_on(runs_on)
+        _print_runs_on(plan.target.runs_on)
+        if plan.rotation:
+            print(plan.rotation)
         header = list(rows[0]) if rows else []
         _print_table(_table(header, [list(row.values()) for row in rows]))
 

@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import onnx_ir as ir
@@ -15,45 +14,37 @@ from onnxq import io, observers
 from onnxq.accuracy import Measured, mend
 from onnxq.budget import require_met, require_reachable, spend
 from onnxq.bytesize import in_bytes
-from onnxq.calib import runner, tensorrt_cache
-from onnxq.calib.feeds import HOW_TO_GIVE_DATA, FeedSource, Sample, open_feeds
-from onnxq.calib.fingerprint import fingerprint
+from onnxq.calib import runner
+from onnxq.calib.feeds import FeedSource, Sample, open_feeds
 from onnxq.calib.inputs import model_inputs
 from onnxq.calib.random_feeds import random_feeds
 from onnxq.calib.store import CalibStore
-from onnxq.calib.tensorrt_cache import Imported
-from onnxq.cpu import has_vnni
-from onnxq.errors import DataError, RecipeError, TargetError
+from onnxq.errors import DataError, RecipeError
 from onnxq.expected import expected_sqnr
 from onnxq.garbage import rarely_collected
 from onnxq.latency import Latency, measure_latency, require_measurable
 from onnxq.onnxfile import stored_bytes
 from onnxq.passes import weights
-from onnxq.passes.lower import opset
-from onnxq.passes.plan import CANDIDATES, QuantPlan, make_plan, observable
-from onnxq.passes.prepare import prepare
-from onnxq.passes.prepare.products import make_products
+from onnxq.passes.plan import CANDIDATES, QuantPlan, make_plan
 from onnxq.passes.qdq.insert import InsertQdq
 from onnxq.passes.rewrite import rewrite, set_activation_type
 from onnxq.passes.store_codes import StoreCodes, can_store
 from onnxq.passes.transforms.fold_scales import fold_scales
 from onnxq.passes.transforms.rotate import rotate as rotate_stream
-from onnxq.recipe import Recipe, RecipeLike, resolve
+from onnxq.preparation import prepared, require_data, require_known, table_of
+from onnxq.recipe import RecipeLike, resolve
 from onnxq.report import Report
 from onnxq.reporting import make_report, write_metadata
 from onnxq.saving import save_checked
+from onnxq.statistics import statistics_of
 from onnxq.targets import Target
-from onnxq.targets import get as get_target
 from onnxq.types import Array
 
 if TYPE_CHECKING:
     from onnxq.calib.feeds import DataLike
     from onnxq.io import ModelLike
 
-_QDQ_OPSET = 13  # the first with per-channel scales
-_HALF_QDQ_OPSET = 19  # the first with float16 and bfloat16 scales
 _STORED = "its weight is stored in int8, and becomes floats when the model is loaded"
-_HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 @dataclass(frozen=True)
@@ -162,21 +153,18 @@ def quantize(
         rotate=rotate,
         has_data=calibration is not None,
     )
-    target = _table(target, resolved, cpu_has_vnni)
+    target = table_of(target, resolved, cpu_has_vnni)
     if measure:
         require_measurable(target)
-    _check_names(resolved)
-    base_opset = _base_opset(resolved, target)
-    _check_data(resolved, calibration, stats)
+    require_known(resolved, target)
+    require_data(resolved, calibration=calibration is not None, stats=stats is not None)
     limit = in_bytes(memory_limit)
     if (limit or provider != "cpu") and (calibration is None or stats is not None):
         raise RecipeError(
             "A memory limit and a provider are for calibration, and nothing is calibrated.",
             "Leave them out.",
         )
-    own = io.load(model)
-    _prepare(own, base_opset)
-    make_products(own, resolved, target)
+    own = prepared(model, resolved, target)
     before = stored_bytes(own)
     plan = make_plan(own, resolved, target)
     _require_ops(plan)
@@ -187,7 +175,7 @@ def quantize(
         if feeds is not None and stats is None:
             feeds = feeds.hold_out()
         if stats is not None:
-            store = _statistics(model, stats)
+            store = statistics_of(model, stats)
         elif feeds is not None:
             observer = observers.get(resolved.activations.observer)
             store = runner.calibrate(
@@ -207,14 +195,12 @@ def quantize(
         store = _sum_moments(own, plan, open_feeds(calibration, own), provider, limit)
         plan = plan.leave_float(_unreached(plan, store))
         _require_ops(plan)
-    plan, moments, rotation = _transform(own, plan, _moments(plan, store))
+    plan, moments = fold_scales(own, *rotate_stream(own, plan, _moments(plan, store)))
     plan = spend(own, plan, moments)
     expected = expected_sqnr(plan, moments)
     plan = plan.kept_wide(rewrite(own, plan, moments))
     latency = _latency(model, own, feeds) if measure else None
-    report = make_report(
-        model, plan, store, measured, before, stored_bytes(own), latency, expected, rotation
-    )
+    report = make_report(model, plan, store, measured, before, stored_bytes(own), latency, expected)
     write_metadata(own, report)
     require_met(own, plan)
     return QuantizeResult(own, report)
@@ -234,6 +220,7 @@ def plan(
     head_bits: int | None = None,
     conv_as_matmul: bool = False,
     activation_dtype: str | None = None,
+    rotate: bool | None = None,
     cpu_has_vnni: bool | None = None,
     has_data: bool = False,
 ) -> QuantPlan:
@@ -251,6 +238,7 @@ def plan(
         head_bits: As for `quantize`.
         conv_as_matmul: As for `quantize`.
         activation_dtype: As for `quantize`.
+        rotate: As for `quantize`.
         cpu_has_vnni: As for `quantize`.
         has_data: Whether `quantize` will get calibration data, which says how int4 chooses codes.
 
@@ -267,151 +255,15 @@ def plan(
         head_bits=head_bits,
         conv_as_matmul=conv_as_matmul,
         activation_dtype=activation_dtype,
+        rotate=rotate,
         has_data=has_data,
     )
-    target = _table(target, resolved, cpu_has_vnni)
-    _check_names(resolved)
-    own = io.load(model)
-    _prepare(own, _base_opset(resolved, target))
-    make_products(own, resolved, target)
-    planned = spend(own, make_plan(own, resolved, target), {})
+    target = table_of(target, resolved, cpu_has_vnni)
+    require_known(resolved, target)
+    own = prepared(model, resolved, target)
+    rotated, _ = rotate_stream(own, make_plan(own, resolved, target), {})
+    planned = spend(own, rotated, {})
     return planned.kept_wide(set_activation_type(own, planned))
-
-
-@rarely_collected()
-def calibrate(
-    model: ModelLike,
-    calibration: DataLike,
-    *,
-    observer: str = "auto",
-    provider: str = "cpu",
-    shard: tuple[int, int] | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    memory_limit: int | str | None = None,
-) -> CalibStore:
-    """Run `model` over data and sum up the values of every activation that can be quantized.
-
-    Args:
-        model: As for `quantize`.
-        calibration: A folder of .npz files, one .npz file, "file.py:function",
-            "package.module:function", "random:N", or an iterable or function of feeds (dicts of
-            arrays by input name).
-        observer: A name in `onnxq.observers`.
-        provider: Where ONNX Runtime runs: "cpu" or "cuda".
-        shard: (index, count): only every `count`-th feed, from the one numbered `index` on, counted
-            from 1. The statistics of all shards merge into those of the whole: `CalibStore.merge`.
-        checkpoint: A file that keeps what was seen now and then, to go on from if it exists.
-        memory_limit: How much memory the activations of one feed may take at once, in bytes or as
-            text such as "2GB"; None for any. What is more is observed in several runs over the
-            data, which gives the same statistics. Goes by the sizes of the first feed, and without
-            a checkpoint.
-
-    Returns:
-        The statistics, to be saved, and given to `quantize` for any target.
-
-    Raises:
-        ModelError, DataError: Bad input of that kind.
-    """
-    own = io.load(model)
-    _prepare(own, _QDQ_OPSET)
-    feeds = open_feeds(calibration, own)
-    if shard is not None:
-        feeds = feeds.shard(*_check_shard(*shard))
-    path = None if checkpoint is None else Path(checkpoint)
-    return runner.calibrate(
-        own,
-        feeds,
-        observable(own),
-        observers.get(observer),
-        provider,
-        begun=CalibStore.load(path) if path is not None and path.exists() else None,
-        checkpoint=None if path is None else lambda store: store.save(path),
-        memory_limit=in_bytes(memory_limit),
-    )
-
-
-def import_tensorrt_cache(model: ModelLike, cache: str | os.PathLike[str]) -> Imported:
-    """The INT8 calibration cache of TensorRT up to 10 as statistics of `model`.
-
-    Args:
-        model: What TensorRT was calibrated with; as for `quantize`.
-        cache: The text file that the calibrator wrote.
-
-    Raises:
-        ModelError, DataError: Bad input of that kind.
-    """
-    own = io.load(model)
-    _prepare(own, _QDQ_OPSET)
-    return tensorrt_cache.read(Path(cache), observable(own), fingerprint(own))
-
-
-def _check_shard(index: int, count: int) -> tuple[int, int]:
-    if not 1 <= index <= count:
-        raise DataError(f"There is no shard {index} of {count}.", "Count from 1: 1/8 to 8/8.")
-    return index, count
-
-
-def _table(target: str | Target, recipe: Recipe, cpu_has_vnni: bool | None) -> Target:
-    """What `target` can do on the CPUs that are meant."""
-    target = get_target(target) if isinstance(target, str) else target
-    if target.depends_on_vnni(recipe.preset):
-        return target.on_cpu(has_vnni=has_vnni() if cpu_has_vnni is None else cpu_has_vnni)
-    if cpu_has_vnni is not None:
-        raise TargetError(
-            f"Preset {recipe.preset} for '{target.name}' is the same for CPUs with VNNI and "
-            "without.",
-            "Leave out what says whether the CPU has it.",
-        )
-    return target
-
-
-def _base_opset(recipe: Recipe, target: Target) -> int:
-    if recipe.is_static:
-        return target.static(recipe.preset).opset
-    if recipe.preset == "int8-dynamic":
-        return max(opset(f) for f in target.dynamic().lowerings.values() if isinstance(f, str))
-    least = opset(target.weight_only().lowering)
-    return max(least, _HALF_QDQ_OPSET) if recipe.activation_dtype in ("fp16", "bf16") else least
-
-
-def _check_names(recipe: Recipe) -> None:
-    """Fail on a wrong algorithm or observer before any work is done."""
-    for each in recipe.all_weights():
-        if recipe.preset == "int4":
-            weights.needs_data(each.algorithm)
-        else:
-            weights.get(each.algorithm)
-    observers.get(recipe.activations.observer)
-
-
-def _prepare(model: ir.Model, least_opset: int) -> None:
-    half = any(v.dtype in _HALF for v in model.graph.initializers.values())
-    prepare(model, max(least_opset, _HALF_QDQ_OPSET) if half else least_opset)
-
-
-def _check_data(
-    recipe: Recipe,
-    calibration: DataLike | None,
-    stats: str | os.PathLike[str] | CalibStore | None,
-) -> None:
-    given = calibration is not None or stats is not None
-    if recipe.is_static and not given:
-        raise DataError(f"Preset {recipe.preset} needs calibration data.", HOW_TO_GIVE_DATA)
-    if recipe.is_static:
-        return
-    used = recipe.all_weights()
-    aware = [each.algorithm for each in used if weights.needs_data(each.algorithm)]
-    if aware and calibration is None:
-        raise DataError(
-            f"The weight algorithm {aware[0]} needs calibration data.", HOW_TO_GIVE_DATA
-        )
-    if aware and stats is not None:
-        raise DataError(
-            "Preset int4 goes by data, not by statistics of ranges.", "Leave out the statistics."
-        )
-    if given and not aware:
-        how = f" with the algorithm {used[0].algorithm}" if recipe.preset == "int4" else ""
-        raise DataError(f"Preset {recipe.preset}{how} needs no calibration data.", "Leave it out.")
 
 
 def _latency(model: ModelLike, quantized: ir.Model, feeds: FeedSource | None) -> Latency:
@@ -441,33 +293,12 @@ def _moments(plan: QuantPlan, store: CalibStore | None) -> dict[str, Array]:
     return {name: states[name]["square"] for name in plan.second_moments()}
 
 
-def _transform(
-    model: ir.Model, plan: QuantPlan, moments: dict[str, Array]
-) -> tuple[QuantPlan, dict[str, Array], str]:
-    """Edit the float model for its weights; the plan and moments of the new one, and a note."""
-    rotated = rotate_stream(model, plan, moments)
-    return *fold_scales(model, rotated.plan, rotated.moments), rotated.note
-
-
 def _require_ops(plan: QuantPlan) -> None:
     if not (plan.products if plan.recipe.is_static else plan.ops):
         raise RecipeError(
             "Nothing in the model can be quantized: " + _main_reasons(plan),
             "Change the recipe, the exclusions or the target.",
         )
-
-
-def _statistics(model: ModelLike, stats: str | os.PathLike[str] | CalibStore) -> CalibStore:
-    store = stats if isinstance(stats, CalibStore) else CalibStore.load(stats)
-    store.require(_fingerprint(model))
-    return store
-
-
-def _fingerprint(model: ModelLike) -> str:
-    """Of the model as `calibrate` sees it: a preset may need a higher opset."""
-    own = io.load(model)
-    _prepare(own, _QDQ_OPSET)
-    return fingerprint(own)
 
 
 def _unreached(plan: QuantPlan, store: CalibStore) -> dict[str, str]:

@@ -36,7 +36,6 @@ def make_report(
     after: int,
     latency: Latency | None = None,
     expected: Mapping[str, float] | None = None,
-    rotation: str = "",
 ) -> Report:
     """The report of a quantization.
 
@@ -49,7 +48,6 @@ def make_report(
         after: Bytes of the weights after.
         latency: Of both models, if it was measured.
         expected: The SQNR of the ops that were not measured themselves, in dB.
-        rotation: What became of the residual stream, in words.
     """
     decisions = [_decision(op, plan, store, measured) for op in plan.ops]
     for decision in decisions:
@@ -60,6 +58,28 @@ def make_report(
         Decision(k.node, k.op_type, "float", k.reason, _numbers(k.node, measured))
         for k in plan.kept
     ]
+    return Report(
+        onnxq_version=onnxq.__version__,
+        model=str(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__,
+        target=plan.target.name,
+        recipe=plan.recipe.model_dump(mode="json"),
+        calibration=None if store is None else _calibration(store, measured),
+        decisions=decisions,
+        weight_bytes={"before": before, "after": after},
+        output_sqnr_db=_json_number(measured.parts[0].sqnr if measured.parts else None),
+        outputs={part.name: _json_number(part.sqnr) for part in measured.parts},
+        measured_on=measured.samples,
+        runs_on=plan.target.runs_on,
+        rotation=plan.rotation,
+        warnings=_warnings(plan, store, measured, latency),
+        latency_ms=_latency_numbers(latency),
+    )
+
+
+def _warnings(
+    plan: QuantPlan, store: CalibStore | None, measured: Measured, latency: Latency | None
+) -> list[str]:
+    """What the user should know before relying on the model."""
     notes = []
     if plan.recipe.is_static and (warning := plan.target.static(plan.recipe.preset).warning):
         notes.append(warning)
@@ -88,22 +108,19 @@ def make_report(
             "Calibrated on random data: the accuracy of this model means nothing. Use it to try "
             "out a build, and calibrate on real data before you deploy."
         )
-    return Report(
-        onnxq_version=onnxq.__version__,
-        model=str(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__,
-        target=plan.target.name,
-        recipe=plan.recipe.model_dump(mode="json"),
-        calibration=None if store is None else _calibration(store, measured),
-        decisions=decisions,
-        weight_bytes={"before": before, "after": after},
-        output_sqnr_db=_json_number(measured.parts[0].sqnr if measured.parts else None),
-        outputs={part.name: _json_number(part.sqnr) for part in measured.parts},
-        measured_on=measured.samples,
-        runs_on=plan.target.runs_on,
-        rotation=rotation,
-        warnings=notes,
-        latency_ms=_latency_numbers(latency),
-    )
+    return notes + _codebook_warnings(plan)
+
+
+def _codebook_warnings(plan: QuantPlan) -> list[str]:
+    if plan.recipe.preset != "int4":
+        return []
+    codebooks = plan.target.weight_only().codebooks
+    used = {op.weight.format for op in plan.ops}
+    return [
+        codebooks[name].warning
+        for name in sorted(used & codebooks.keys())
+        if codebooks[name].warning
+    ]
 
 
 def _calibration(store: CalibStore, measured: Measured) -> dict[str, Any]:

@@ -125,6 +125,8 @@ class QuantPlan:
         graph_nodes: The planned nodes themselves, by name.
         inputs: The name of the activation that each planned node reads, by the node's name.
         residuals: The sums that read what the ops before and beside them have in low precision.
+        rotation: Whether the residual stream is rotated, or why not, in words; empty where that is
+            not asked.
     """
 
     target: Target
@@ -134,6 +136,7 @@ class QuantPlan:
     graph_nodes: dict[str, ir.Node]
     inputs: dict[str, str]
     residuals: tuple[Residual, ...] = ()
+    rotation: str = ""
 
     @property
     def products(self) -> tuple[PlannedOp, ...]:
@@ -225,7 +228,8 @@ class QuantPlan:
         reasons = {kept.node: kept.reason for kept in self.kept}
         planned = [*(op.node for op in fresh.ops), *(r.node for r in fresh.residuals)]
         left = [node for node in planned if node in reasons]
-        return fresh.leave_float({node: reasons[node] for node in left})
+        fresh = fresh.leave_float({node: reasons[node] for node in left})
+        return replace(fresh, rotation=self.rotation)
 
 
 def make_plan(model: ir.Model, recipe: Recipe, target: Target) -> QuantPlan:

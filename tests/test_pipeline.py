@@ -12,7 +12,7 @@ import pytest
 from graphs import compute, random_feed, with_weights
 
 import onnxq
-from onnxq import pipeline
+from onnxq import preparation
 from onnxq.errors import DataError, RecipeError, TargetError
 from onnxq.passes.plan import CANDIDATES
 
@@ -111,7 +111,7 @@ def test_the_report_tells_scales_data_and_fidelity():
 @pytest.mark.parametrize("machine_has_it", [True, False])
 @pytest.mark.parametrize("given", [None, True, False])
 def test_weights_have_7_bits_for_cpus_without_vnni(monkeypatch, tmp_path, given, machine_has_it):
-    monkeypatch.setattr(pipeline, "has_vnni", lambda: machine_has_it)
+    monkeypatch.setattr(preparation, "has_vnni", lambda: machine_has_it)
     expected = machine_has_it if given is None else given
     model = with_weights(GRAPH)
     int8 = {"preset": "int8", "target": "ort-cpu", "cpu_has_vnni": given}

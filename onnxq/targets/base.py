@@ -124,6 +124,19 @@ class DynamicSupport:
 
 
 @dataclass(frozen=True)
+class Codebook:
+    """How a target runs codes that stand for the values of a codebook.
+
+    Attributes:
+        lowering: The name in `onnxq.passes.lower` of the form that it runs.
+        warning: What the user should know before relying on it; empty if nothing.
+    """
+
+    lowering: str
+    warning: str = ""
+
+
+@dataclass(frozen=True)
 class WeightOnlySupport:
     """Blockwise weights dequantized inside the matrix product.
 
@@ -139,8 +152,7 @@ class WeightOnlySupport:
         ragged_blocks: Whether the last block of a column may be shorter than the others.
         single_blocks: Whether a column of one block only runs fused too.
         shared_weights: Whether a weight that several products read stays fused in each of them.
-        codebooks: The formats of codes that stand for the values of a codebook, each with the name
-            of the form that runs them.
+        codebooks: What runs codes that stand for the values of a codebook, by their format.
         stacks: Whether the weight of a product may be a stack of matrices; otherwise each of them
             gets a product of its own.
         experts: The name in `onnxq.passes.lower` of the form of com.microsoft.MoE, or why it stays
@@ -161,7 +173,7 @@ class WeightOnlySupport:
     ragged_blocks: bool
     single_blocks: bool
     shared_weights: bool
-    codebooks: Mapping[str, str] = field(default_factory=dict)
+    codebooks: Mapping[str, Codebook] = field(default_factory=dict)
     stacks: bool = False
     experts: str | No = field(default_factory=lambda: No("the target has no such op with codes"))
     accuracy_levels: tuple[int, ...] = ()

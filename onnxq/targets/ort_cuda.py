@@ -1,6 +1,6 @@
 """ONNX Runtime's CUDA execution provider."""
 
-from onnxq.targets.base import No, Target, WeightOnlySupport
+from onnxq.targets.base import Codebook, No, Target, WeightOnlySupport
 
 TARGET = Target(
     name="ort-cuda",
@@ -23,7 +23,7 @@ TARGET = Target(
         ragged_blocks=True,
         single_blocks=True,
         shared_weights=True,
-        codebooks={"nf4": "matmul-bnb4"},
+        codebooks={"nf4": Codebook("matmul-bnb4")},
         experts=No("ONNX Runtime's QMoE was not measured on CUDA"),
     ),
     fp8=No(

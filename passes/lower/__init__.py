@@ -68,8 +68,10 @@ class LowerOps(GraphPass):
             if op.operands.kind == EXPERTS:
                 assert isinstance(support.experts, str)
                 return support.experts
-            product = support.codebooks.get(op.weight.format, support.lowering)
-            return support.table_lowering if op.is_table else product
+            if op.is_table:
+                return support.table_lowering
+            codebook = support.codebooks.get(op.weight.format)
+            return support.lowering if codebook is None else codebook.lowering
         form = self._plan.target.dynamic().lowerings[op.op_type]
         assert isinstance(form, str)
         return form

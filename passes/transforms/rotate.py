@@ -17,14 +17,14 @@ tokens, the KL divergence from float is
 
 so without data it does harm, and where bits are chosen for a budget it does no good: it is done
 where weights go by GPTQ and have the bits that are asked for. A rotation of the values of each head
-beside it changes nothing (0.098 and 0.101), and so is left out, and signs drawn at random before it
-change nothing either (0.102 and 0.099).
+beside it does not lessen it (0.098 and 0.101), and so is left out, nor do signs drawn at random
+before it (0.102 and 0.099).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -52,22 +52,9 @@ _BUDGET = "with bits chosen for a budget it was measured to do no good; --rotate
 _MIXED = f"not all of the weights that would be turned go by {_ALGORITHM}"
 
 
-@dataclass(frozen=True)
-class Rotated:
-    """What became of a model.
-
-    Attributes:
-        plan: Of the model as it is now.
-        moments: The moments as they are now.
-        note: What was turned, or why nothing was, in words; empty where it was not asked.
-    """
-
-    plan: QuantPlan
-    moments: dict[str, Array]
-    note: str
-
-
-def rotate(model: ir.Model, plan: QuantPlan, moments: Mapping[str, Array]) -> Rotated:
+def rotate(
+    model: ir.Model, plan: QuantPlan, moments: Mapping[str, Array]
+) -> tuple[QuantPlan, dict[str, Array]]:
     """Turn the residual streams of `model` if its recipe says so, or by itself where that pays.
 
     Args:
@@ -75,15 +62,19 @@ def rotate(model: ir.Model, plan: QuantPlan, moments: Mapping[str, Array]) -> Ro
         plan: What becomes of it.
         moments: The sum of x x^T of each activation, by its name.
 
+    Returns:
+        The plan of the model as it is now, which says what was turned, and the moments as they are
+        now.
+
     Raises:
         ModelError: The recipe asks for it, and the model has nothing to turn.
     """
     asked = plan.recipe.rotate
     planned = {op.node: op.algorithm for op in plan.products}
     if asked is False or not (asked or _ALGORITHM in planned.values()):
-        return Rotated(plan, dict(moments), "")
+        return plan, dict(moments)
     if asked is None and plan.recipe.has_budget:
-        return Rotated(plan, dict(moments), f"not rotated: {_BUDGET}")
+        return replace(plan, rotation=f"not rotated: {_BUDGET}"), dict(moments)
     common.ShapeInferencePass(check_type=False, strict_mode=False)(model)
     infer_types(model)
     problems, turned = [], []
@@ -103,7 +94,7 @@ def rotate(model: ir.Model, plan: QuantPlan, moments: Mapping[str, Array]) -> Ro
                 f"The residual stream of the model cannot be rotated: {reason}.",
                 "Leave out what asks for it (--rotate, or rotate: true).",
             )
-        return Rotated(plan, dict(moments), f"not rotated: {reason}")
+        return replace(plan, rotation=f"not rotated: {reason}"), dict(moments)
     note = "; ".join(_told(*each) for each in turned)
     after, turning = dict(moments), []
     for stream, matrix in turned:
@@ -119,7 +110,7 @@ def rotate(model: ir.Model, plan: QuantPlan, moments: Mapping[str, Array]) -> Ro
             after.setdefault(value.name, moments[before])
     again = plan.again(model)
     ours = {op.node: _TURNS for op in again.ops if op.node in turning}
-    return Rotated(again.leave_float(ours), after, note)
+    return replace(again.leave_float(ours), rotation=note), after
 
 
 def _told(stream: Stream, matrix: Rotation) -> str:

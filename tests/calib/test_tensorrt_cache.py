@@ -9,7 +9,7 @@ from graphs import with_weights
 import onnxq
 from onnxq.calib import tensorrt_cache
 from onnxq.errors import DataError
-from onnxq.pipeline import import_tensorrt_cache
+from onnxq.statistics import import_tensorrt_cache
 from onnxq.types import QuantSpec
 
 GRAPH = (

@@ -9,7 +9,7 @@ from graphs import with_weights
 from typer.testing import CliRunner
 
 import onnxq
-from onnxq import pipeline
+from onnxq import pipeline, preparation
 from onnxq.cli import app
 from onnxq.errors import TargetError
 
@@ -28,7 +28,7 @@ def net():
 
 @pytest.mark.parametrize("vnni", [None, True, False])
 def test_the_plan_says_what_the_cpu_gets(net, vnni, monkeypatch):
-    monkeypatch.setattr(pipeline, "has_vnni", lambda: False)
+    monkeypatch.setattr(preparation, "has_vnni", lambda: False)
     plan = pipeline.plan(net, preset="int8-dynamic", target="ort-cpu", cpu_has_vnni=vnni)
     bits = 8 if vnni else 7
     assert {row["node"]: row["how or why"] for row in plan.to_rows()} == {

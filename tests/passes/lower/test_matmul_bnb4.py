@@ -6,6 +6,7 @@ import pytest
 from graphs import compute, random_feed, with_weights
 from grids import expanded
 
+import onnxq
 from onnxq import formats, targets
 from onnxq.errors import ModelError, TargetError
 from onnxq.passes.forms import ToBlockDequantize
@@ -63,6 +64,19 @@ def test_the_product_in_onnxruntime(form, dtype, algorithm, rows, block):
     )
     assert [node.op_type for node in model.graph].count("MatMulBnb4") == 1
     assert plan.ops[0].precision == "nf4"
+
+
+@pytest.mark.parametrize(
+    ("target", "bits", "slow"),
+    [("ort-cpu", "nf4", True), ("ort-cpu", 4, False), ("ort-cuda", "nf4", False)],
+)
+def test_the_report_says_where_it_is_slow(target, bits, slow):
+    result = onnxq.quantize(
+        with_weights(graph("matmul", 64)), preset="int4", bits=bits, target=target
+    )
+    assert (
+        any("makes floats of nf4 weights in every run" in w for w in result.report.warnings) == slow
+    )
 
 
 def test_bytes():

@@ -107,25 +107,25 @@ def test_the_model_computes_the_same(graph, weights, at_run_time):
     before = compute(model, **FEED)
     plan = planned(model, rotate=True)
     moments = measured(model, list(dict.fromkeys(plan.inputs[op.node] for op in plan.products)))
-    found = rotate(model, plan, moments)
-    assert f"in {weights} weights" in found.note
-    assert found.note.endswith(" and ".join(at_run_time) if at_run_time else "weights")
+    turned, now = rotate(model, plan, moments)
+    assert f"in {weights} weights" in turned.rotation
+    assert turned.rotation.endswith(" and ".join(at_run_time) if at_run_time else "weights")
     for one, two in zip(before, compute(model, **FEED), strict=True):
         np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5)
-    assert {op.node for op in found.plan.ops} == {op.node for op in plan.ops}
-    after = measured(model, list(dict.fromkeys(found.plan.inputs[o.node] for o in plan.products)))
+    assert {op.node for op in turned.ops} == {op.node for op in plan.ops}
+    after = measured(model, list(dict.fromkeys(turned.inputs[o.node] for o in plan.products)))
     for name, moment in after.items():
         limit = 1e-5 * np.abs(moment).max()
-        np.testing.assert_allclose(found.moments[name], moment, rtol=1e-3, atol=limit)
+        np.testing.assert_allclose(now[name], moment, rtol=1e-3, atol=limit)
 
 
 def test_channels_are_alike():
     model = made(in_parts())
     plan = planned(model, rotate=True)
-    found = rotate(model, plan, measured(model, [plan.inputs["wide"]]))
+    turned, now = rotate(model, plan, measured(model, [plan.inputs["wide"]]))
     before, after = (
         np.sqrt(np.diag(each)) for each in (measured(made(in_parts()), ["second"])["second"],
-                                            found.moments[found.plan.inputs["wide"]])
+                                            now[turned.inputs["wide"]])
     )  # fmt: skip
     assert before.max() / np.median(before) > 5
     assert after.max() / np.median(after) < 3
@@ -152,10 +152,10 @@ def test_moments_of_any_factors(seed, width, hidden):
     prepare(model, 23)
     plan = planned(model, rotate=True)
     before = compute(model, **rows) if width else None
-    found = rotate(model, plan, measured(model, ["normal"], rows))
+    _, now = rotate(model, plan, measured(model, ["normal"], rows))
     np.testing.assert_allclose(compute(model, **rows)[0], before[0], rtol=1e-3, atol=1e-4)
     # What the factors hide is not known; its mean is, which keeps the sum of the squares.
-    moment = found.moments["normal"]
+    moment = now["normal"]
     exact = measured(model, ["normal"], rows)["normal"]
     assert np.linalg.eigvalsh(moment).min() > -1e-3 * np.trace(moment) / width
     assert np.trace(moment) == pytest.approx(np.trace(exact), rel=0.5)
@@ -209,8 +209,8 @@ def test_graphs_of_fused_norms_and_sums(dtype, tolerance, tokens, where):
     prepare(model, 21)
     before = compute(model, **feed)
     plan = planned(model, rotate=True)
-    found = rotate(model, plan, {})
-    assert where in found.note
+    turned, _ = rotate(model, plan, {})
+    assert where in turned.rotation
     for one, two in zip(before, compute(model, **feed), strict=True):
         assert two.dtype == dtype
         off = two.astype(np.float64) - one
@@ -259,9 +259,9 @@ REFUSED = {
 def test_what_cannot_be_turned_is_told(graph, reason):
     model = made(graph) if "axes" in graph else with_weights(graph, 23)
     nodes = [(node.name, node.op_type, *node.inputs) for node in model.graph]
-    found = rotate(model, planned(model, "gptq"), {})
-    assert found.note.startswith("not rotated: ")
-    assert reason in found.note
+    left, _ = rotate(model, planned(model, "gptq"), {})
+    assert left.rotation.startswith("not rotated: ")
+    assert reason in left.rotation
     with pytest.raises(ModelError, match="cannot be rotated") as failure:
         rotate(model, planned(model, rotate=True), {})
     assert reason in failure.value.what
