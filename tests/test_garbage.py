@@ -1,6 +1,8 @@
 """Garbage is looked for rarely while onnxq works, and as before afterwards."""
 
 import gc
+import subprocess
+import sys
 
 import pytest
 
@@ -27,3 +29,15 @@ def test_it_is_put_back_after_a_failure():
     with pytest.raises(ValueError, match="no"), rarely_collected():
         raise ValueError("no")
     assert gc.get_threshold() == (700, 10, 10)
+
+
+def test_the_command_line_ends_without_a_last_look():
+    code = (
+        "import atexit, gc\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 0))\n"
+        "from onnxq import cli\n"
+        "cli.main()"
+    )
+    command = [sys.executable, "-c", code, "targets", "--json"]
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert said.splitlines()[-1] == "True"
