@@ -70,7 +70,7 @@ def rotate(
         ModelError: The recipe asks for it, and the model has nothing to turn.
     """
     asked = plan.recipe.rotate
-    planned = {op.node: op.algorithm for op in plan.products}
+    planned = {op.node: op.algorithm.partition("+")[0] for op in plan.products}
     if asked is False or not (asked or _ALGORITHM in planned.values()):
         return plan, dict(moments)
     if asked is None and plan.recipe.has_budget:

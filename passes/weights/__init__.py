@@ -8,6 +8,8 @@ or, if it goes by the second moment of the activation that the weight is multipl
 
     ALGORITHM = DataAware(quantize), with quantize(weight, spec, second_moment) -> QTensor
 
+and "gptq+hqq" is gptq with the scales and zero points that hqq looks for.
+
 It raises `onnxq.errors.NotFiniteError` if the weight holds NaN or infinity.
 """
 
@@ -15,16 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from onnxq import registry
 from onnxq.errors import RecipeError
+from onnxq.passes.weights._blocks import Search
 from onnxq.passes.weights._stack import by_matrix
 from onnxq.types import Array, QTensor, QuantSpec
 
 __all__ = ["DataAware", "WeightAlgorithm", "get", "needs_data"]
 
 WeightAlgorithm: TypeAlias = Callable[[Array, QuantSpec], QTensor]
+_GRIDS = ("hqq", "kquant", "mse", "rtn")  # the algorithms that define `search` too
 
 
 @dataclass(frozen=True)
@@ -34,16 +38,18 @@ class DataAware:
     Attributes:
         quantize: Takes a matrix, a spec and the second moment, [K, K] along the reduced axis. Of a
             stack, it is asked for each matrix.
+        on_grids: The same on the grids that a search finds, if it can do that.
     """
 
     quantize: Callable[[Array, QuantSpec, Array], QTensor]
+    on_grids: Callable[[Array, QuantSpec, Array, Search], QTensor] | None = None
 
 
 def get(name: str, second_moment: Array | None = None) -> WeightAlgorithm:
     """The weight algorithm called `name`.
 
     Args:
-        name: Of its module.
+        name: Of its module, or of two joined by "+": of one that can use the grids of the other.
         second_moment: Of the activation, for an algorithm that needs it.
 
     Raises:
@@ -75,7 +81,18 @@ def needs_data(name: str) -> bool:
 
 
 def _load(name: str) -> WeightAlgorithm | DataAware:
-    algorithm: WeightAlgorithm | DataAware = registry.load(
-        "onnxq.passes.weights", name, "ALGORITHM", RecipeError
-    )
-    return algorithm
+    first, composed, grid = name.partition("+")
+    algorithm = _attribute(first, "ALGORITHM")
+    if not composed:
+        return algorithm  # type: ignore[no-any-return]
+    if not isinstance(algorithm, DataAware) or algorithm.on_grids is None or grid not in _GRIDS:
+        raise RecipeError(
+            f"There is no weight algorithm '{name}'.",
+            f"gptq alone takes the grids of another one: {', '.join(f'gptq+{g}' for g in _GRIDS)}.",
+        )
+    on_grids, search = algorithm.on_grids, _attribute(grid, "search")
+    return DataAware(lambda weight, spec, moment: on_grids(weight, spec, moment, search()))
+
+
+def _attribute(name: str, attribute: str) -> Any:  # noqa: ANN401
+    return registry.load("onnxq.passes.weights", name, attribute, RecipeError)

@@ -8,7 +8,7 @@ after another, and those to come make up for the error of those that are done: s
              each: those that matter most are quantized while most others can still make up for
              them, and a block stays a block. Its grid is that of what its rows have become.
     grid     Of least squared error, where row r counts 1 / U_rr^2: what is left of its error after
-             the rows to come have made up for it.
+             the rows to come have made up for it. Or that of another algorithm: "gptq+hqq".
     damping  A share of the mean of the diagonal is added to it, ten times as much until H is
              positive definite. An input that is always 0 has the weight of the damping.
 """
@@ -19,7 +19,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnxq.passes.weights import DataAware, _blocks
+from onnxq.passes.weights import DataAware, _blocks, mse
+from onnxq.passes.weights._blocks import Search
 from onnxq.passes.weights._with_moment import as_rows, quantized
 from onnxq.types import Array, PerBlock, QTensor, QuantSpec
 
@@ -40,13 +41,21 @@ def quantize(weight: Array, spec: QuantSpec, second_moment: Array) -> QTensor:
         NotFiniteError: `weight` or `second_moment` holds NaN or infinity.
         RecipeError: It is not a matrix in blocks of integers.
     """
+    return on_grids(weight, spec, second_moment, mse.search())
+
+
+def on_grids(weight: Array, spec: QuantSpec, second_moment: Array, search: Search) -> QTensor:
+    """As `quantize`, on the grids that `search` finds."""
     rows = as_rows("gptq", weight, spec, second_moment)
-    return quantized(*_propagate(rows, spec, np.asarray(second_moment, np.float64)), spec)
+    moment = np.asarray(second_moment, np.float64)
+    return quantized(*_propagate(rows, spec, moment, search), spec)
 
 
-def _propagate(rows: Array, spec: QuantSpec, moment: Array) -> tuple[Array, Array, Array]:
+def _propagate(
+    rows: Array, spec: QuantSpec, moment: Array, search: Search
+) -> tuple[Array, Array, Array]:
     """Codes [K, N], and scales and zero points [blocks, N], counted from the origin."""
-    from onnxq.kernels import compensate, least_squares, threads  # noqa: PLC0415
+    from onnxq.kernels import compensate, threads  # noqa: PLC0415
 
     assert isinstance(spec.granularity, PerBlock)
     length, lanes = rows.shape
@@ -71,7 +80,7 @@ def _propagate(rows: Array, spec: QuantSpec, moment: Array) -> tuple[Array, Arra
 
         def work(start: int, end: int) -> None:
             compensate.quantize(
-                least_squares.plain, start, end,
+                search, start, end,
                 left[here], part, starts - first, importance[here],  # noqa: B023
                 np.float32(lowest), np.float32(highest),
                 not spec.symmetric, not spec.float_zero_point, origin,
@@ -134,4 +143,4 @@ def _inverse(root: Array) -> Array:
     return found
 
 
-ALGORITHM = DataAware(quantize)
+ALGORITHM = DataAware(quantize, on_grids)

@@ -12,9 +12,15 @@ from onnxq.types import Array, QTensor, QuantSpec
 
 def quantize(weight: Array, spec: QuantSpec, importance: Array | None = None) -> QTensor:
     """See `onnxq.passes.weights._blocks.quantize`."""
+    return _blocks.quantize(weight, spec, search(), importance)
+
+
+def search() -> _blocks.Search:
+    """The kernel that finds the grid of a block."""
     from onnxq.kernels import least_squares  # noqa: PLC0415
 
-    return _blocks.quantize(weight, spec, least_squares.by_magnitude, importance)
+    found: _blocks.Search = least_squares.by_magnitude
+    return found
 
 
 ALGORITHM = quantize

@@ -15,9 +15,15 @@ def quantize(weight: Array, spec: QuantSpec, importance: Array | None = None) ->
         return _floats.quantize(weight, spec, least_error=True)
     if importance is None and _codebook.has_codebook(spec):
         return _codebook.quantize(weight, spec, least_error=True)
+    return _blocks.quantize(weight, spec, search(), importance)
+
+
+def search() -> _blocks.Search:
+    """The kernel that finds the grid of a block."""
     from onnxq.kernels import least_squares  # noqa: PLC0415
 
-    return _blocks.quantize(weight, spec, least_squares.plain, importance)
+    found: _blocks.Search = least_squares.plain
+    return found
 
 
 ALGORITHM = quantize

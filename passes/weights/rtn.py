@@ -24,9 +24,15 @@ def quantize(weight: Array, spec: QuantSpec) -> QTensor:
         return _floats.quantize(weight, spec)
     if _codebook.has_codebook(spec):
         return _codebook.quantize(weight, spec)
+    return _blocks.quantize(weight, spec, search())
+
+
+def search() -> _blocks.Search:
+    """The kernel that finds the grid of a block."""
     from onnxq.kernels import grids  # noqa: PLC0415
 
-    return _blocks.quantize(weight, spec, grids.cover)
+    found: _blocks.Search = grids.cover
+    return found
 
 
 ALGORITHM = quantize

@@ -35,6 +35,13 @@ SETTINGS = {
         {"symmetric": True, "algorithm": "scale-estimation"},
         [*_FLOAT_HEAD, *_DATA],
     ),
+    **{
+        f"symmetric, float head, data, gptq+{grid}": (
+            {"symmetric": True, "algorithm": f"gptq+{grid}"},
+            [*_FLOAT_HEAD, *_DATA],
+        )
+        for grid in ("rtn", "hqq", "kquant")
+    },
     "symmetric, blocks of 64, float head": ({"symmetric": True, "block_size": 64}, _FLOAT_HEAD),
     "nf4, float head": ({"bits": "nf4"}, _FLOAT_HEAD),
     "nf4, blocks of 64, float head": ({"bits": "nf4", "block_size": 64}, _FLOAT_HEAD),
@@ -42,6 +49,13 @@ SETTINGS = {
     "zero points, float head": ({}, _FLOAT_HEAD),
     "zero points, float head, data": ({}, [*_FLOAT_HEAD, *_DATA]),
     "zero points, float head, data, not rotated": ({}, [*_FLOAT_HEAD, *_DATA, "--no-rotate"]),
+    **{
+        f"zero points, float head, data, gptq+{grid}": (
+            {"algorithm": f"gptq+{grid}"},
+            [*_FLOAT_HEAD, *_DATA],
+        )
+        for grid in ("rtn", "hqq", "kquant")
+    },
     "zero points, float head, data, scale-estimation": (
         {"algorithm": "scale-estimation"},
         [*_FLOAT_HEAD, *_DATA],

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from moments import decoded, drawn, output_error
 
 from onnxq.errors import NotFiniteError, RecipeError
-from onnxq.passes.weights import get, gptq, mse
+from onnxq.passes.weights import get, gptq, mse, needs_data
 from onnxq.types import PerAxis, PerBlock, QuantSpec
 
 SPECS = [
@@ -48,6 +48,26 @@ def test_inputs_that_are_independent_and_alike_leave_the_nearest_codes(spec, mom
     np.testing.assert_array_equal(found.codes, nearest.codes)
     np.testing.assert_array_equal(found.params.scale, nearest.params.scale)
     np.testing.assert_array_equal(found.params.zero_point, nearest.params.zero_point)
+
+
+@pytest.mark.parametrize("grid", ["hqq", "kquant", "mse", "rtn"])
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_grids_of_other_algorithms(spec, grid):
+    weight, _ = drawn(0, spec, 50, 33)
+    alone, composed = get(grid)(weight, spec), get(f"gptq+{grid}", np.eye(50))(weight, spec)
+    np.testing.assert_array_equal(composed.codes, alone.codes)
+    np.testing.assert_array_equal(composed.params.scale, alone.params.scale)
+    weight, moment = drawn(0, spec, 96, 33)
+    composed = get(f"gptq+{grid}", moment)(weight, spec)
+    assert output_error(composed, weight, moment) < output_error(
+        get(grid)(weight, spec), weight, moment
+    )
+
+
+@pytest.mark.parametrize("name", ["gptq+awq", "gptq+gptq", "gptq+", "mse+hqq", "awq+mse"])
+def test_what_cannot_be_composed(name):
+    with pytest.raises(RecipeError, match=r"gptq alone takes the grids of another one: gptq\+hqq"):
+        needs_data(name)
 
 
 def test_inputs_that_are_always_zero_are_rounded_and_cost_the_others_nothing():
