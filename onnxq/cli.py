@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onnxq import arguments
+from onnxq.bytesize import in_bytes
 from onnxq.errors import OnnxqError
 from onnxq.garbage import rarely_collected
 
@@ -38,6 +39,10 @@ Provider = Annotated[str, typer.Option(help="Where ONNX Runtime runs: cpu or cud
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 ExternalData = Annotated[
     bool, typer.Option("--external-data", help="Put the weights in a file beside the model.")
+]
+ShardSize = Annotated[
+    str | None,
+    typer.Option(help="Put the weights in files beside the model of at most that, such as 2GB."),
 ]
 MemoryLimit = Annotated[
     str | None,
@@ -126,6 +131,7 @@ def quantize(
         typer.Option("--measure", help="Measure the latency beside float's on this CPU (ort-cpu)."),
     ] = False,
     external_data: ExternalData = False,
+    shard_size: ShardSize = None,
     report: Annotated[
         Path | None, typer.Option(help="Write what was done and why: .json or .html.")
     ] = None,
@@ -161,6 +167,7 @@ def quantize(
     for path in (output, report):
         if path is not None:
             io.ensure_writable(path)
+    in_bytes(shard_size, "size of a shard")
     result = pipeline.quantize(
         model,
         target=target,
@@ -187,7 +194,7 @@ def quantize(
         cpu_has_vnni=cpu_has_vnni,
         measure=measure,
     )
-    result.save(output, external_data=external_data)
+    result.save(output, external_data=external_data, shard_size=shard_size)
     if report is not None:
         result.report.save(report)
     if as_json:
@@ -359,14 +366,16 @@ def convert(
     output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
     to: Annotated[str, typer.Option(help="matmul-nbits or block-dequantize.")],
     external_data: ExternalData = False,
+    shard_size: ShardSize = None,
     as_json: Json = False,
 ) -> None:
     """Bring blockwise weights into the form of another runtime, with the codes that they have."""
     from onnxq import conversion, io  # noqa: PLC0415
 
     io.ensure_writable(output)
+    in_bytes(shard_size, "size of a shard")
     result = conversion.convert(model, to=to)
-    result.save(output, external_data=external_data)
+    result.save(output, external_data=external_data, shard_size=shard_size)
     for note in result.notes:
         _say(f"note: {note}")
     if as_json:

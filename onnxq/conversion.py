@@ -52,18 +52,25 @@ class ConvertResult:
     nodes: int
     notes: tuple[str, ...]
 
-    def save(self, path: str | os.PathLike[str], *, external_data: bool = False) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        external_data: bool = False,
+        shard_size: int | str | None = None,
+    ) -> None:
         """Write the model, checked beforehand: see `onnxq.saving.save_checked`.
 
         Args:
             path: The ONNX file. It appears whole or not at all.
             external_data: Put the weights in `path` + ".data" even if they are small.
+            shard_size: Put them in several such files of at most so many bytes: see `onnxq.save`.
 
         Raises:
             OutputError: The file cannot be written.
             ModelError: The result is not valid.
         """
-        save_checked(self.model, path, external_data=external_data)
+        save_checked(self.model, path, external_data=external_data, shard_size=shard_size)
 
 
 def convert(model: ModelLike, *, to: str) -> ConvertResult:

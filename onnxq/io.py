@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import onnx_ir as ir
 
+from onnxq.bytesize import in_bytes
 from onnxq.errors import ModelError, OnnxqError, OutputError
 from onnxq.onnxfile import Layout, stored_bytes, write_model, write_outline
 from onnxq.weightfile import WeightInFile, read_outline
@@ -68,6 +69,7 @@ def save(
     path: str | os.PathLike[str],
     *,
     external_data: bool = False,
+    shard_size: int | str | None = None,
     check: Callable[[Path], None] | None = None,
     on_weight: Callable[[], None] | None = None,
 ) -> None:
@@ -80,6 +82,9 @@ def save(
         model: What to write, in any form that `load` takes. It is not modified.
         path: The ONNX file. Its folder must exist.
         external_data: Put the weights in a file beside the model whatever their size.
+        shard_size: Put them in several such files (`model.onnx.data-00001-of-00003`) of at most so
+            many bytes each, given as a number or as text such as "2GB"; a weight that is larger
+            gets a file of its own.
         check: Called with the path of the finished file before it gets its final name. If it
             raises, nothing is left behind.
         on_weight: Called after each weight written.
@@ -87,8 +92,9 @@ def save(
     Raises:
         OutputError: The output cannot be written, would overwrite the input, or the disk is full.
         ModelError: See `load`.
+        RecipeError: The size of a shard is no number of bytes.
     """
-    path = Path(path)
+    path, shard_bytes = Path(path), in_bytes(shard_size, "size of a shard")
     model = model if isinstance(model, ir.Model) else load(model)
     ensure_writable(path, model)
     size = stored_bytes(model)
@@ -98,9 +104,10 @@ def save(
             f"'{path}' needs {size / 1e6:.0f} MB, and its disk has {free / 1e6:.0f} MB free.",
             "Free some space, or write to another disk.",
         )
-    layout: Layout = "beside" if external_data or size > SINGLE_FILE_LIMIT else "inside"
+    beside = external_data or shard_bytes is not None or size > SINGLE_FILE_LIMIT
+    layout: Layout = "beside" if beside else "inside"
     with staging(path) as folder:
-        write_model(model, folder / path.name, layout, on_weight)
+        write_model(model, folder / path.name, layout, on_weight, shard_bytes=shard_bytes)
         if check is not None:
             _check(check, model, folder / path.name, layout, size)
         # The data goes first: a model that names missing data is worse than data without a model.
@@ -129,11 +136,14 @@ def ensure_writable(path: str | os.PathLike[str], model: ir.Model | None = None)
         ) from failure
     if model is None:
         return
-    outputs = {path.resolve(), path.with_name(f"{path.name}.data").resolve()}
-    for used in outputs.intersection(_files_of(model)):
-        raise OutputError(
-            f"Writing '{path}' would overwrite the input file '{used}'.", "Choose another name."
-        )
+    whole = path.resolve()
+    for used in _files_of(model):
+        if used == whole or (
+            used.parent == whole.parent and used.name.startswith(f"{path.name}.data")
+        ):
+            raise OutputError(
+                f"Writing '{path}' would overwrite the input file '{used}'.", "Choose another name."
+            )
 
 
 @contextmanager

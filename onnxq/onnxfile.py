@@ -9,16 +9,18 @@ dropped before the next (https://protobuf.dev/programming-guides/encoding/).
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
+from onnxq.writebehind import WriteBehind
+
 Layout: TypeAlias = Literal["inside", "beside"]
-_Streamed: TypeAlias = list[tuple[onnx.TensorProto, ir.TensorProtocol]]
 
 _STREAMED_BYTES = 1024  # smaller weights are written with the graph
 _ALIGNMENT = 64  # of weights in a data file: what vector loads want
@@ -27,6 +29,15 @@ _ALIGNMENT = 64  # of weights in a data file: what vector loads want
 _MODEL_GRAPH = bytes([7 << 3 | 2])
 GRAPH_INITIALIZER = bytes([5 << 3 | 2])
 _TENSOR_RAW_DATA = bytes([9 << 3 | 2])
+
+
+class _Streamed(NamedTuple):
+    """A weight that is written by itself: what stands for it in the graph, and its place."""
+
+    proto: onnx.TensorProto
+    tensor: ir.TensorProtocol
+    file: str
+    offset: int
 
 
 def stored_bytes(model: ir.Model) -> int:
@@ -39,24 +50,39 @@ def stored_bytes(model: ir.Model) -> int:
 def file_bytes(model: ir.Model) -> int:
     """The bytes that `model` takes in files of any layout at most; no weight is read."""
     streamed, skeleton = _skeleton(model, "model.onnx.data")
-    return int(skeleton.ByteSize()) + sum(tensor.nbytes + _ALIGNMENT for _, tensor in streamed)
+    return int(skeleton.ByteSize()) + sum(w.tensor.nbytes + _ALIGNMENT for w in streamed)
 
 
 def write_model(
-    model: ir.Model, path: Path, layout: Layout, on_weight: Callable[[], None] | None = None
+    model: ir.Model,
+    path: Path,
+    layout: Layout,
+    on_weight: Callable[[], None] | None = None,
+    *,
+    shard_bytes: int | None = None,
 ) -> None:
-    """Write `model` to `path`, with its weights inside or in `path` + ".data" beside it."""
-    data = f"{path.name}.data"
-    streamed, skeleton = _skeleton(model, data)
+    """Write `model` to `path`, with its weights inside or in `path` + ".data" beside it.
+
+    Args:
+        model: Weights are computed one by one, each while the one before is written.
+        path: The ONNX file.
+        layout: Where the weights are.
+        on_weight: Called after each of them.
+        shard_bytes: What a file of weights beside the model may hold, if they shall be several,
+            `path` + ".data-00001-of-00003" and so on. A weight that is larger has one of its own.
+    """
+    streamed, skeleton = _skeleton(model, f"{path.name}.data", shard_bytes)
     if layout == "inside":
         _write_inside(skeleton, streamed, path, on_weight)
         return
     path.write_bytes(skeleton.SerializeToString())
-    with path.with_name(data).open("wb") as file:
-        for proto, tensor in streamed:
-            offset = next(int(e.value) for e in proto.external_data if e.key == "offset")
-            file.write(b"\0" * (offset - file.tell()))
-            _write_tensor(tensor, file, on_weight)
+    for name, weights in groupby(streamed, key=lambda weight: weight.file):
+        with path.with_name(name).open("wb") as file, WriteBehind(file) as behind:
+            end = 0
+            for weight in weights:
+                padding = b"\0" * (weight.offset - end)
+                _write_tensor(padding, weight.tensor, behind, on_weight)
+                end = weight.offset + weight.tensor.nbytes
 
 
 def write_outline(model: ir.Model, whole: Path, outline: Path) -> None:
@@ -68,7 +94,7 @@ def write_outline(model: ir.Model, whole: Path, outline: Path) -> None:
     streamed, skeleton = _skeleton(model, whole.name)
     # The weights are the last bytes of the file, each behind its header.
     end = whole.stat().st_size
-    for proto, tensor in reversed(streamed):
+    for proto, tensor, *_ in reversed(streamed):
         start = end - tensor.nbytes
         header = _without_data(proto).SerializeToString()
         size = _tensor_size(header, tensor)
@@ -81,11 +107,11 @@ def write_outline(model: ir.Model, whole: Path, outline: Path) -> None:
 
 def _write_inside(
     skeleton: onnx.ModelProto,
-    streamed: _Streamed,
+    streamed: Sequence[_Streamed],
     path: Path,
     on_weight: Callable[[], None] | None,
 ) -> None:
-    fields = [(_without_data(proto).SerializeToString(), tensor) for proto, tensor in streamed]
+    fields = [(_without_data(w.proto).SerializeToString(), w.tensor) for w in streamed]
     graph = onnx.GraphProto()
     graph.CopyFrom(skeleton.graph)
     del graph.initializer[:]
@@ -97,35 +123,57 @@ def _write_inside(
         sizes = [_tensor_size(header, tensor) for header, tensor in fields]
         total = len(head) + sum(len(field_header(GRAPH_INITIALIZER, size)) + size for size in sizes)
         file.write(field_header(_MODEL_GRAPH, total) + head)
-        for (header, tensor), size in zip(fields, sizes, strict=True):
-            file.write(field_header(GRAPH_INITIALIZER, size) + header)
-            file.write(field_header(_TENSOR_RAW_DATA, tensor.nbytes))
-            _write_tensor(tensor, file, on_weight)
+        with WriteBehind(file) as behind:
+            for (header, tensor), size in zip(fields, sizes, strict=True):
+                start = field_header(GRAPH_INITIALIZER, size) + header
+                start += field_header(_TENSOR_RAW_DATA, tensor.nbytes)
+                _write_tensor(start, tensor, behind, on_weight)
 
 
-def _skeleton(model: ir.Model, data: str) -> tuple[_Streamed, onnx.ModelProto]:
+def _skeleton(
+    model: ir.Model, data: str, shard_bytes: int | None = None
+) -> tuple[list[_Streamed], onnx.ModelProto]:
     """The model with its large weights as references into `data`, and those weights in order."""
     outline = model.clone()
-    tensors: list[ir.TensorProtocol] = []
-    offset = 0
-    for value in outline.graph.initializers.values():
-        tensor = value.const_value
-        if tensor is None or tensor.dtype == ir.DataType.STRING or tensor.nbytes < _STREAMED_BYTES:
-            continue
-        offset = -(-offset // _ALIGNMENT) * _ALIGNMENT
+    large = [
+        (value, value.const_value)
+        for value in outline.graph.initializers.values()
+        if value.const_value is not None and _is_streamed(value.const_value)
+    ]
+    places = _places([tensor.nbytes for _, tensor in large], data, shard_bytes)
+    for (value, tensor), (file, offset) in zip(large, places, strict=True):
         value.const_value = ir.ExternalTensor(
-            data,
+            file,
             offset,
             tensor.nbytes,
             tensor.dtype,
             shape=ir.Shape(tensor.shape.numpy()),
             name=value.name or "",
         )
-        offset += tensor.nbytes
-        tensors.append(tensor)
     skeleton = ir.to_proto(outline)
     protos = [proto for proto in skeleton.graph.initializer if proto.external_data]
-    return list(zip(protos, tensors, strict=True)), skeleton
+    return [
+        _Streamed(proto, tensor, *place)
+        for proto, (_, tensor), place in zip(protos, large, places, strict=True)
+    ], skeleton
+
+
+def _is_streamed(tensor: ir.TensorProtocol) -> bool:
+    return tensor.dtype != ir.DataType.STRING and tensor.nbytes >= _STREAMED_BYTES
+
+
+def _places(sizes: Sequence[int], name: str, shard_bytes: int | None) -> list[tuple[str, int]]:
+    """The file of each weight, and where it starts in that."""
+    shard, end, found = 0, 0, []
+    for size in sizes:
+        offset = -(-end // _ALIGNMENT) * _ALIGNMENT
+        if shard_bytes is not None and offset and offset + size > shard_bytes:
+            shard, offset = shard + 1, 0
+        found.append((shard, offset))
+        end = offset + size
+    if shard == 0:
+        return [(name, offset) for _, offset in found]
+    return [(f"{name}-{at + 1:05}-of-{shard + 1:05}", offset) for at, offset in found]
 
 
 def _without_data(proto: onnx.TensorProto) -> onnx.TensorProto:
@@ -160,18 +208,22 @@ def release(tensor: ir.TensorProtocol) -> None:
 
 
 def _write_tensor(
-    tensor: ir.TensorProtocol, file: BinaryIO, on_weight: Callable[[], None] | None
+    start: bytes,
+    tensor: ir.TensorProtocol,
+    behind: WriteBehind,
+    on_weight: Callable[[], None] | None,
 ) -> None:
-    start = file.tell()
+    """Compute `tensor`, and write it after `start`."""
     if tensor.dtype.bitwidth < 8 or sys.byteorder == "big":
-        file.write(tensor.tobytes())
+        data = memoryview(tensor.tobytes())
     else:
-        file.write(np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data)
+        data = np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8).data
     release(tensor)
-    if file.tell() - start != tensor.nbytes:
+    if data.nbytes != tensor.nbytes:
         raise ValueError(
-            f"Weight '{tensor.name}' wrote {file.tell() - start} bytes; its type and shape "
+            f"Weight '{tensor.name}' has {data.nbytes} bytes; its type and shape "
             f"({tensor.dtype}, {tensor.shape}) ask for {tensor.nbytes}."
         )
+    behind.write(start, data)
     if on_weight is not None:
         on_weight()

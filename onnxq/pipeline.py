@@ -59,7 +59,13 @@ class QuantizeResult:
     model: ir.Model
     report: Report
 
-    def save(self, path: str | os.PathLike[str], *, external_data: bool = False) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        external_data: bool = False,
+        shard_size: int | str | None = None,
+    ) -> None:
         """Write the model, checked by `onnx.checker` and loaded by ONNX Runtime beforehand.
 
         With activations in bfloat16 it is checked only: ONNX Runtime has no such kernels for the
@@ -68,12 +74,13 @@ class QuantizeResult:
         Args:
             path: The ONNX file. It appears whole or not at all.
             external_data: Put the weights in `path` + ".data" even if they are small.
+            shard_size: Put them in several such files of at most so many bytes: see `onnxq.save`.
 
         Raises:
             OutputError: The file cannot be written.
             ModelError: A weight holds NaN, or the result is not valid.
         """
-        save_checked(self.model, path, external_data=external_data)
+        save_checked(self.model, path, external_data=external_data, shard_size=shard_size)
 
 
 @rarely_collected()

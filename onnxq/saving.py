@@ -12,7 +12,11 @@ from onnxq.verify import check_model, verify
 
 
 def save_checked(
-    model: ir.Model, path: str | os.PathLike[str], *, external_data: bool = False
+    model: ir.Model,
+    path: str | os.PathLike[str],
+    *,
+    external_data: bool = False,
+    shard_size: int | str | None = None,
 ) -> None:
     """Write a model, checked by `onnx.checker` and loaded by ONNX Runtime beforehand.
 
@@ -22,6 +26,7 @@ def save_checked(
         model: What its weights are made of is computed now.
         path: The ONNX file. It appears whole or not at all.
         external_data: Put the weights in `path` + ".data" even if they are small.
+        shard_size: Put them in several such files of at most so many bytes: see `onnxq.save`.
 
     Raises:
         OutputError: The file cannot be written.
@@ -29,7 +34,14 @@ def save_checked(
     """
     check = check_model if _has_bfloat16(model) else verify
     with progress("Writing weights", len(model.graph.initializers)) as advance:
-        io.save(model, path, external_data=external_data, check=check, on_weight=advance)
+        io.save(
+            model,
+            path,
+            external_data=external_data,
+            shard_size=shard_size,
+            check=check,
+            on_weight=advance,
+        )
 
 
 def _has_bfloat16(model: ir.Model) -> bool:

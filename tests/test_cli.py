@@ -324,6 +324,23 @@ def test_int4_and_external_data(folder, run):
     assert [n.op_type for n in onnx.load("q.onnx").graph.node].count("MatMulNBits") == 1
 
 
+def test_weights_in_shards(folder, run):
+    graph = "g (float[n, 512] x, float[512, 512] w, float[512, 512] w2) => (float[n, 512] y) "
+    model = with_weights(graph + "{ h = MatMul(x, w) y = MatMul(h, w2) }")
+    onnxq.save(model, "two.onnx")
+    given = ("quantize", "two.onnx", "-o", "q.onnx", "--preset", "int4", "--target", "ort-cpu")
+    assert run(*given, "--shard-size", "200kB")[0] == 0
+    parts = ["q.onnx.data-00001-of-00002", "q.onnx.data-00002-of-00002"]
+    assert sorted(file.name for file in folder.glob("q.onnx*")) == ["q.onnx", *parts]
+    convert = ("convert", "q.onnx", "-o", "c.onnx", "--to", "block-dequantize")
+    assert run(*convert, "--shard-size", "200kB")[0] == 0
+    assert len(list(folder.glob("c.onnx.data-*"))) == 2
+    for command in (given, convert):
+        code, _, error = run(*command, "--shard-size", "0")
+        assert code == 2
+        assert "The size of a shard is '0'." in error
+
+
 def test_build(folder, run):
     run(*int8(target="rtx-sm89"))
     shapes = ("--shape", "image=1x32x8x8:2x32x8x8:4x32x8x8", "--shape", "extra=1x4:2x4:4x4")

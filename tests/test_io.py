@@ -13,8 +13,8 @@ import pytest
 from graphs import compute, random_feed, with_weights
 
 import onnxq
-from onnxq import io
-from onnxq.errors import ModelError, OutputError
+from onnxq import io, runtime
+from onnxq.errors import ModelError, OutputError, RecipeError
 
 GRAPH = "g (float[2, 64] x, float[64, 64] w) => (float[2, 64] y) { y = MatMul(x, w) }"
 
@@ -241,6 +241,22 @@ def test_a_weight_that_fails_leaves_nothing(model, tmp_path):
         onnxq.save(model, tmp_path / "m.onnx")
     assert files(tmp_path) == ["m.onnx"]
     assert (tmp_path / "m.onnx").read_text() == "old"
+
+
+def test_shards_are_read_and_not_overwritten(tmp_path):
+    graph = "g (float[n, 64] x, float[64, 64] w, float[64, 64] w2) => (float[n, 64] y) "
+    model = with_weights(graph + "{ h = MatMul(x, w) y = MatMul(h, w2) }")
+    onnxq.save(model, tmp_path / "m.onnx", shard_size="20kB")
+    assert files(tmp_path) == ["m.onnx", "m.onnx.data-00001-of-00002", "m.onnx.data-00002-of-00002"]
+    again = onnxq.load(tmp_path / "m.onnx")
+    assert [file.name for file in io.data_files(again)] == files(tmp_path)[1:]
+    feed = {"x": np.ones((2, 64), np.float32)}
+    session = runtime.session(tmp_path / "m.onnx")
+    np.testing.assert_array_equal(session.run(None, feed)[0], compute(model, **feed)[0])
+    with pytest.raises(OutputError, match=r"would overwrite the input file .*m\.onnx"):
+        onnxq.save(again, tmp_path / "m.onnx", shard_size="20kB")
+    with pytest.raises(RecipeError, match="The size of a shard is 'big'"):
+        onnxq.save(model, tmp_path / "n.onnx", shard_size="big")
 
 
 def test_an_interruption_leaves_nothing(model, tmp_path):
