@@ -30,11 +30,14 @@ from onnxq.verify import check_model
 if TYPE_CHECKING:
     from onnxq.io import ModelLike
 
+_AGAIN = "Quantize the float model for this target: onnxq quantize --target."
+_CONVERT = f"{_AGAIN} Or convert its codes: onnxq convert --to block-dequantize."
+
 # What an import failure says, and what to do about it.
 _HINTS = (
-    ("MatMulNBits", "Quantize the float model for this target: onnxq quantize --target."),
-    ("MatMulBnb4", "Quantize the float model for this target: onnxq quantize --target."),
-    ("GatherBlockQuantized", "Quantize the float model for this target: onnxq quantize --target."),
+    ("MatMulNBits", _CONVERT),
+    ("MatMulBnb4", _AGAIN),
+    ("GatherBlockQuantized", _CONVERT),
     (
         "DynamicQuantizeLinear",
         "The model is quantized dynamically, which TensorRT cannot import: "

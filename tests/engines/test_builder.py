@@ -142,8 +142,21 @@ def test_contrib_ops_are_refused_with_a_hint(tmp_path):
         "g (float[8, 64] x, float[64, 32] w) => (float[8, 32] y) { y = MatMul(x, w) }"
     )
     result = onnxq.quantize(model, preset="int4", target="ort-cpu")
-    with pytest.raises(EngineError, match=r"MatMulNBits.*onnxq quantize --target"):
+    with pytest.raises(
+        EngineError, match=r"MatMulNBits.*onnxq quantize --target\. Or.*onnxq convert"
+    ):
         onnxq.build(result.model, tmp_path / "e", target="rtx-sm89")
+
+
+def test_codes_that_were_converted(tmp_path):
+    model = with_weights(
+        "g (float[8, 64] x, float[64, 32] w) => (float[8, 32] y) { y = MatMul(x, w) }"
+    )
+    recipe = {"weights": {"symmetric": True}}
+    packed = onnxq.quantize(model, preset="int4", target="ort-cpu", recipe=recipe)
+    blocks = onnxq.convert(packed.model, to="block-dequantize")
+    built = onnxq.build(blocks.model, tmp_path / "e", target="rtx-sm89")
+    assert built.attestation.summary() == {"planned": 1, "proven": 1, "float": 0, "unproven": 0}
 
 
 def test_a_builder_that_dies_takes_nothing_with_it(int8, tmp_path, monkeypatch):
