@@ -8,7 +8,9 @@ after another, and those to come make up for the error of those that are done: s
              each: those that matter most are quantized while most others can still make up for
              them, and a block stays a block. Its grid is that of what its rows have become.
     grid     Of least squared error, where row r counts 1 / U_rr^2: what is left of its error after
-             the rows to come have made up for it. Or that of another algorithm: "gptq+hqq".
+             the rows to come have made up for it. Or that of another algorithm, "gptq+hqq": on
+             SmolLM2 (symmetric, blocks of 32, rotated) the KL divergence from float is 0.099 with
+             the first, 0.107 with that of hqq, 0.114 with kquant's and 0.131 with rtn's.
     damping  A share of the mean of the diagonal is added to it, ten times as much until H is
              positive definite. An input that is always 0 has the weight of the damping.
 """
