@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import gc
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -423,6 +424,8 @@ def main() -> None:
     """Run the command line; errors made for users are one message and an exit code."""
     # Python's last look for garbage is among all that lives, a sixth of the CPU of a small model.
     atexit.register(gc.freeze)
+    # Threads of NumPy's BLAS need not spin while they wait. It looks when it is imported.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     warnings.showwarning = lambda message, *_args, **_kwargs: _say(f"warning: {message}")
     try:
         with rarely_collected():

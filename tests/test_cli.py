@@ -1,6 +1,7 @@
 """The command line: what it does, and what it says when it cannot."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -322,6 +323,15 @@ def test_int4_and_external_data(folder, run):
     assert code == 0
     assert (folder / "q.onnx.data").is_file()
     assert [n.op_type for n in onnx.load("q.onnx").graph.node].count("MatMulNBits") == 1
+
+
+def test_threads_of_blas_are_told_not_to_spin(run, monkeypatch):
+    monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", "10")
+    run("targets")
+    assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == "10"
+    monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT")
+    run("targets")
+    assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == "4"
 
 
 def test_weights_in_shards(folder, run):
