@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import TypeVar
 
 from onnxq.errors import RecipeError
 
 VARIABLE = "ONNXQ_THREADS"
 _Result = TypeVar("_Result")
+_sharing: ContextVar[bool] = ContextVar("sharing", default=False)
 
 
 def count() -> int:
@@ -31,11 +33,14 @@ def count() -> int:
 
 
 def shared(work: Callable[[int, int], _Result], items: int) -> list[_Result]:
-    """The results of work(first, last) over ranges that make up range(items)."""
+    """The results of work(first, last) over ranges that make up range(items).
+
+    What is shared inside of shared work is done by the thread that came to it.
+    """
     threads = min(count(), items)
-    if threads <= 1:
+    if threads <= 1 or _sharing.get():
         return [work(0, items)]
     # Several ranges a thread: one that was held up does not hold up the others.
     cuts = [items * i // (4 * threads) for i in range(4 * threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads, initializer=_sharing.set, initargs=(True,)) as pool:
         return list(pool.map(work, cuts[:-1], cuts[1:]))

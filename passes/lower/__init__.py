@@ -60,7 +60,12 @@ class LowerOps(GraphPass):
         first, source = ops[0], ops[0].operands.weight.const_value
         assert source is not None
         moment = common_moment(ops, self._plan.inputs, self._moments)
-        return LazyWeight(uncast(source), first.weight, weights.get(first.algorithm, moment))
+        return LazyWeight(
+            uncast(source),
+            first.weight,
+            weights.get(first.algorithm, moment),
+            by_output=not weights.needs_data(first.algorithm),
+        )
 
     def _form(self, op: PlannedOp) -> str:
         if op.scheme == "weight-only":

@@ -67,14 +67,15 @@ class BlockDequantize(Lowering):
         dtype = op.operands.weight.dtype or ir.DataType.FLOAT
         number_format = formats.get(op.weight.format)
         shape = tuple(lazy.source.shape.numpy())
+        outputs = 1 - axis if len(shape) == 2 else None
         blocks = (*shape[:axis], -(-shape[axis] // size), *shape[axis + 1 :])
         parts = {
-            "codes": lazy.part(lambda q: q.codes, number_format.dtype, shape),
-            "scale": lazy.part(lambda q: q.params.scale, dtype, blocks),
+            "codes": lazy.part(lambda q: q.codes, number_format.dtype, shape, outputs),
+            "scale": lazy.part(lambda q: q.params.scale, dtype, blocks, outputs),
         }
         if not op.weight.symmetric:
             parts["zero_point"] = lazy.part(
-                lambda q: q.params.zero_point, number_format.dtype, blocks
+                lambda q: q.params.zero_point, number_format.dtype, blocks, outputs
             )
         return parts
 

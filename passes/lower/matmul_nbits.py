@@ -136,19 +136,25 @@ def packed_parts(
 
     parts = {
         "codes": lazy.part(
-            lambda q: pack(q.codes, row_bytes, middle).reshape(packed), ir.DataType.UINT8, packed
+            lambda q: pack(q.codes, row_bytes, middle).reshape(-1, *packed[1:]),
+            ir.DataType.UINT8,
+            packed,
+            outputs=0,
         ),
-        "scales": lazy.part(lambda q: by_output(q.params.scale), dtype, (outputs, blocks)),
+        "scales": lazy.part(
+            lambda q: by_output(q.params.scale), dtype, (outputs, blocks), outputs=0
+        ),
     }
     if op.weight.float_zero_point:
         parts["zero_points"] = lazy.part(
-            lambda q: by_output(q.params.zero_point), dtype, (outputs, blocks)
+            lambda q: by_output(q.params.zero_point), dtype, (outputs, blocks), outputs=0
         )
     elif not op.weight.symmetric:
         parts["zero_points"] = lazy.part(
             lambda q: pack(q.params.zero_point, zero_bytes, 0),
             ir.DataType.UINT8,
             (outputs, zero_bytes),
+            outputs=0,
         )
     return parts
 

@@ -4,7 +4,8 @@ The name of an algorithm is the name of its module, which defines
 
     ALGORITHM(weight: Array, spec: QuantSpec) -> QTensor
 
-or, if it goes by the second moment of the activation that the weight is multiplied by,
+and quantizes each output of a matrix by itself, since it may get some of them at a time; or, if it
+goes by the second moment of the activation that the weight is multiplied by,
 
     ALGORITHM = DataAware(quantize), with quantize(weight, spec, second_moment) -> QTensor
 

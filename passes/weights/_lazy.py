@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -10,9 +11,23 @@ import onnx_ir as ir
 from onnxq.errors import ModelError, NotFiniteError
 from onnxq.onnxfile import release
 from onnxq.passes.weights import WeightAlgorithm
-from onnxq.types import Array, QTensor, QuantSpec
+from onnxq.types import Array, PerBlock, QTensor, QuantSpec
 
 _LARGEST_HALF = 65504
+# Codes made at once by a thread, to be packed while they are in the cache, and the outputs that
+# kernels take at once.
+_CODES, _PANEL = 1 << 20, 256
+_STRIPES_PER_THREAD = 4
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What `LazyWeight.part` was asked for."""
+
+    make: Callable[[QTensor], Array]
+    dtype: ir.DataType
+    shape: tuple[int, ...]
+    outputs: int | None
 
 
 class LazyWeight:
@@ -26,51 +41,108 @@ class LazyWeight:
         source: The float weight.
         spec: What to quantize it to.
         algorithm: How.
+        by_output: Whether it quantizes each output of a matrix by itself, so that it can be asked
+            for some of them at a time.
     """
 
     def __init__(
-        self, source: ir.TensorProtocol, spec: QuantSpec, algorithm: WeightAlgorithm
+        self,
+        source: ir.TensorProtocol,
+        spec: QuantSpec,
+        algorithm: WeightAlgorithm,
+        *,
+        by_output: bool = False,
     ) -> None:
         self.source = source
         self.spec = spec
         self._algorithm = algorithm
-        self._quantized: QTensor | None = None
-        self._parts = 0
+        self._by_output = by_output
+        self._parts: list[_Part] = []
+        self._made: list[Array] = []
         self._read: set[int] = set()
 
     def part(
-        self, make: Callable[[QTensor], Array], dtype: ir.DataType, shape: Sequence[int]
+        self,
+        make: Callable[[QTensor], Array],
+        dtype: ir.DataType,
+        shape: Sequence[int],
+        outputs: int | None = None,
     ) -> ir.LazyTensor:
-        """A tensor of `dtype` and `shape` (unpacked), which `make` takes out of the result."""
-        index = self._parts
-        self._parts += 1
+        """A tensor of `dtype` and `shape` (unpacked), which `make` takes out of the result.
+
+        Args:
+            make: What it is, of the weight or of some of its outputs.
+            dtype: Of the tensor.
+            shape: Likewise.
+            outputs: Its axis of the outputs of the weight, if it has one.
+        """
+        index = len(self._parts)
+        self._parts.append(_Part(make, dtype, tuple(shape), outputs))
 
         def evaluate() -> ir.Tensor[Array]:
-            array = make(self._result(index))
-            if array.shape != tuple(shape):
-                raise ValueError(f"A part of {self.source.name} is {array.shape}, not {shape}.")
-            return ir.Tensor(array.astype(dtype.numpy(), copy=False), dtype=dtype)
+            made = self._made or self._make()
+            self._read.add(index)
+            done = len(self._read) == len(self._parts)
+            if done:
+                self._read.clear()
+            self._made = [] if done else made
+            return ir.Tensor(made[index], dtype=dtype)
 
         return ir.LazyTensor(evaluate, dtype=dtype, shape=ir.Shape(shape))
 
-    def _result(self, part: int) -> QTensor:
-        quantized = self._quantized or self._quantize()
-        self._read.add(part)
-        done = len(self._read) == self._parts
-        if done:
-            self._read.clear()
-        self._quantized = None if done else quantized
-        return quantized
-
-    def _quantize(self) -> QTensor:
+    def _make(self) -> list[Array]:
+        """All parts."""
         try:
-            quantized = self._algorithm(self.source.numpy(), self.spec)
-            self._require_fitting(quantized)
-            return quantized
+            weight = self.source.numpy()
+            width = self._stripe(weight)
+            return self._made_of(weight) if width is None else self._in_stripes(weight, width)
         except NotFiniteError as failure:
             raise not_finite(self.source) from failure
         finally:
             release(self.source)
+
+    def _stripe(self, weight: Array) -> int | None:
+        """How many outputs are quantized at a time; None for all of them, shared by all threads."""
+        from onnxq.kernels import threads  # noqa: PLC0415
+
+        granularity = self.spec.granularity
+        apart = self._by_output and all(part.outputs is not None for part in self._parts)
+        if not apart or weight.ndim != 2 or not isinstance(granularity, PerBlock):
+            return None
+        length, outputs = weight.shape[granularity.axis], weight.shape[1 - granularity.axis]
+        width = max(_PANEL, _CODES // length // _PANEL * _PANEL)
+        return width if outputs >= width * _STRIPES_PER_THREAD * threads.count() else None
+
+    def _in_stripes(self, weight: Array, width: int) -> list[Array]:
+        """All parts, made of `width` outputs at a time, each by one thread."""
+        from onnxq.kernels import threads  # noqa: PLC0415
+
+        assert isinstance(self.spec.granularity, PerBlock)
+        axis = 1 - self.spec.granularity.axis
+        made = [np.empty(part.shape, part.dtype.numpy()) for part in self._parts]
+
+        def work(first: int, last: int) -> None:
+            for start in range(first * width, min(last * width, weight.shape[axis]), width):
+                some = slice(start, start + width)
+                found = self._made_of(weight[_along(axis, some)])
+                for part, whole, piece in zip(self._parts, made, found, strict=True):
+                    assert part.outputs is not None
+                    whole[_along(part.outputs, some)] = piece
+
+        threads.shared(work, -(-weight.shape[axis] // width))
+        return made
+
+    def _made_of(self, weight: Array) -> list[Array]:
+        """All parts of `weight`, which is the source or some of its outputs."""
+        quantized = self._algorithm(weight, self.spec)
+        self._require_fitting(quantized)
+        made = [part.make(quantized).astype(part.dtype.numpy(), copy=False) for part in self._parts]
+        for part, array in zip(self._parts, made, strict=True):
+            if weight.size == self.source.size and array.shape != part.shape:
+                raise ValueError(
+                    f"A part of {self.source.name} is {array.shape}, not {part.shape}."
+                )
+        return made
 
     def _require_fitting(self, quantized: QTensor) -> None:
         """Fail on a scale that the search had to cut off at the end of float16."""
@@ -82,6 +154,11 @@ class LazyWeight:
                 "Ask for activations in another type, or keep the nodes that read it in float "
                 "with --exclude.",
             )
+
+
+def _along(axis: int, some: slice) -> tuple[slice, ...]:
+    """An index of `some` of `axis`."""
+    return (*(slice(None),) * axis, some)
 
 
 def not_finite(weight: ir.TensorProtocol) -> ModelError:

@@ -3,9 +3,11 @@
 import numpy as np
 import onnx_ir as ir
 import pytest
+from graphs import with_weights
 
+import onnxq
 from onnxq.errors import ModelError
-from onnxq.passes.weights import rtn
+from onnxq.passes.weights import _lazy, rtn
 from onnxq.passes.weights._lazy import LazyWeight
 from onnxq.types import PerAxis, QuantSpec
 
@@ -66,3 +68,51 @@ def test_the_source_is_not_kept_mapped(tmp_path):
     codes, _ = parts(weight)
     assert codes.numpy().tolist() == [[127] * 3] * 2
     assert source.raw is None
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """Stripes of 16 outputs, whatever the weight is."""
+    monkeypatch.setattr(_lazy, "_CODES", 1)
+    monkeypatch.setattr(_lazy, "_PANEL", 16)
+    monkeypatch.setattr(_lazy, "_STRIPES_PER_THREAD", 0)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("target", ["ort-cpu", "rtx-sm89"])
+@pytest.mark.parametrize("algorithm", ["auto", "rtn", "hqq"])
+def test_some_outputs_at_a_time_give_the_same(narrow, algorithm, target, axis):
+    weight = "float[64, 200] w" if axis == 0 else "float[200, 64] w"
+    product = "y = MatMul(x, w)" if axis == 0 else "t = Transpose(w) y = MatMul(x, t)"
+    model = with_weights(f"g (float[n, 64] x, {weight}) => (float[n, 200] y) {{ {product} }}", 21)
+    recipe = {"weights": {"algorithm": algorithm}}
+
+    def written():
+        found = onnxq.quantize(model, preset="int4", target=target, recipe=recipe).model
+        return {k: v.const_value.tobytes() for k, v in found.graph.initializers.items()}
+
+    asked = []
+    striped = LazyWeight._in_stripes
+
+    def seen(self, *given):
+        asked.append(self.source.name)
+        return striped(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LazyWeight, "_in_stripes", seen)
+        in_stripes = written()
+    assert asked
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LazyWeight, "_stripe", lambda *_: None)
+        assert written() == in_stripes
+
+
+def test_a_bad_value_among_some_outputs_is_found(narrow):
+    array = np.ones((64, 200), np.float32)
+    array[3, 199] = np.nan
+    model = with_weights(
+        "g (float[n, 64] x, float[64, 200] w) => (float[n, 200] y) { y = MatMul(x, w) }", w=array
+    )
+    found = onnxq.quantize(model, preset="int4", target="ort-cpu").model
+    with pytest.raises(ModelError, match="weight 'w' holds NaN or infinity"):
+        found.graph.initializers["w_codes"].const_value.numpy()
