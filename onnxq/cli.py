@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import atexit
 import gc
-import json
 import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,11 +20,15 @@ from onnxq import arguments
 from onnxq.bytesize import in_bytes
 from onnxq.errors import OnnxqError
 from onnxq.garbage import rarely_collected
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from onnxq.passes.plan import QuantPlan
+from onnxq.printing import (
+    print_engine,
+    print_float,
+    print_json,
+    print_plan,
+    print_runs_on,
+    print_table,
+    say,
+)
 
 app = typer.Typer(
     help="Quantize ONNX models for the hardware they run on, and prove what the engine runs.",
@@ -44,10 +47,6 @@ ExternalData = Annotated[
 ShardSize = Annotated[
     str | None,
     typer.Option(help="Put the weights in files beside the model of at most that, such as 2GB."),
-]
-MemoryLimit = Annotated[
-    str | None,
-    typer.Option(help="How much the activations of one feed may take at once, such as 2GB."),
 ]
 _DATA_HELP = (
     "A folder of .npz files, one .npz file, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, or random:N."
@@ -119,7 +118,13 @@ def quantize(
         bool, typer.Option("--no-recover", help="Leave no op in float for the outputs' accuracy.")
     ] = False,
     provider: Provider = "cpu",
-    memory_limit: MemoryLimit = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(
+            help="How much the activations of one feed may take at once, such as 2GB, and weights "
+            "that wait to be written."
+        ),
+    ] = None,
     cpu_has_vnni: Annotated[
         bool | None,
         typer.Option(
@@ -161,7 +166,7 @@ def quantize(
             cpu_has_vnni=cpu_has_vnni,
             has_data=calibration is not None,
         )
-        _print_plan(planned, as_json=as_json)
+        print_plan(planned, as_json=as_json)
         return
     if output is None:
         raise OnnxqError("No output is given.", "Add -o MODEL.onnx, or --plan to write nothing.")
@@ -169,6 +174,8 @@ def quantize(
         if path is not None:
             io.ensure_writable(path)
     in_bytes(shard_size, "size of a shard")
+    in_bytes(memory_limit)
+    calibrates = calibration is not None and stats is None
     result = pipeline.quantize(
         model,
         target=target,
@@ -191,23 +198,25 @@ def quantize(
             max_float_weights=max_float_weights,
         ),
         provider=provider,
-        memory_limit=memory_limit,
+        memory_limit=memory_limit if calibrates else None,
         cpu_has_vnni=cpu_has_vnni,
         measure=measure,
     )
-    result.save(output, external_data=external_data, shard_size=shard_size)
+    result.save(
+        output, external_data=external_data, shard_size=shard_size, memory_limit=memory_limit
+    )
     if report is not None:
         result.report.save(report)
     if as_json:
-        _print_json(result.report.to_json())
+        print_json(result.report.to_json())
         return
     for warning in result.report.warnings:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
     written = result.report
     size = written.weight_bytes
     counts = ", ".join(f"{count} {action}" for action, count in sorted(written.counts().items()))
     print(f"{output}: {counts}; weights {size['after'] / size['before']:.2f} of float's size")
-    _print_runs_on(written.runs_on)
+    print_runs_on(written.runs_on)
     if written.rotation:
         print(written.rotation)
     if (latency := written.latency_ms) is not None:
@@ -215,7 +224,7 @@ def quantize(
             f"latency on {latency['on']}: {latency['float']} ms in float, "
             f"{latency['quantized']} ms quantized, {latency['speedup']} times float's speed"
         )
-    _print_table(_float_table(written.float_reasons()))
+    print_float(written.float_reasons())
 
 
 @app.command()
@@ -228,7 +237,10 @@ def calibrate(
     calibration: Annotated[str | None, typer.Option(help=_DATA_HELP)] = None,
     observer: Annotated[str, typer.Option(help="How ranges are found.")] = "auto",
     provider: Provider = "cpu",
-    memory_limit: MemoryLimit = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(help="How much the activations of one feed may take at once, such as 2GB."),
+    ] = None,
     shard: Annotated[
         str | None, typer.Option(help="INDEX/COUNT: only that part of the data, such as 2/8.")
     ] = None,
@@ -278,7 +290,7 @@ def calibrate(
         store = imported.store
         for what, names in (("model", imported.unknown), ("cache", imported.missing)):
             for name in names:
-                _say(f"not in the {what}: {name}")
+                say(f"not in the {what}: {name}")
     else:
         if not resume:
             partial.unlink(missing_ok=True)
@@ -295,7 +307,7 @@ def calibrate(
     partial.unlink(missing_ok=True)
     summary = store.summary()
     if as_json:
-        _print_json(summary)
+        print_json(summary)
     else:
         print(f"{output}: {summary['tensors']} tensors, {summary['samples']} samples")
 
@@ -329,9 +341,9 @@ def build(
     )
     manifest = engines.describe(result.engine)
     if as_json:
-        _print_json(manifest)
+        print_json(manifest)
     else:
-        _print_engine(manifest)
+        print_engine(manifest)
 
 
 @app.command()
@@ -350,14 +362,12 @@ def compare(
 
     comparison = onnxq.compare(reference, candidate, data, provider=provider)
     if as_json:
-        _print_json(comparison.to_json())
+        print_json(comparison.to_json())
     else:
         header, *rows = comparison.to_rows()
-        _print_table(_table(header, rows))
+        print_table(header, rows)
     if min_sqnr is not None and not comparison.min_sqnr_db >= min_sqnr:
-        _say(
-            f"The lowest SQNR is {comparison.min_sqnr_db:.2f} dB; {min_sqnr:.2f} dB was asked for."
-        )
+        say(f"The lowest SQNR is {comparison.min_sqnr_db:.2f} dB; {min_sqnr:.2f} dB was asked for.")
         raise typer.Exit(1)
 
 
@@ -378,9 +388,9 @@ def convert(
     result = conversion.convert(model, to=to)
     result.save(output, external_data=external_data, shard_size=shard_size)
     for note in result.notes:
-        _say(f"note: {note}")
+        say(f"note: {note}")
     if as_json:
-        _print_json({"form": result.form, "nodes": result.nodes, "notes": result.notes})
+        print_json({"form": result.form, "nodes": result.nodes, "notes": result.notes})
     else:
         print(f"{output}: {result.nodes} ops converted to {result.form}")
 
@@ -395,15 +405,15 @@ def inspect(
 
     found = inspection.inspect(file)
     if as_json:
-        _print_json(found)
+        print_json(found)
     elif "attestation" in found:
-        _print_engine(found)
+        print_engine(found)
     else:
         for key in ("target", "preset", "file_bytes", "weight_bytes"):
             print(f"{key.replace('_', ' ')}: {found[key]}")
-        _print_runs_on(found["runs_on"])
+        print_runs_on(found["runs_on"])
         rows = [[f["op_type"], f["precision"], f["reason"], str(f["count"])] for f in found["ops"]]
-        _print_table(_table(["op", "precision", "why", "nodes"], rows))
+        print_table(["op", "precision", "why", "nodes"], rows)
 
 
 @app.command()
@@ -413,11 +423,11 @@ def targets(as_json: Json = False) -> None:
 
     table = targets_table()
     if as_json:
-        _print_json(table)
+        print_json(table)
         return
     header = ["target", "hardware", "int8", "kept float in int8", "fp8"]
     header += ["int16-activations", "int8-dynamic", "int4"]
-    _print_table(_table(header, [[row[column] for column in header] for row in table]))
+    print_table(header, [[row[column] for column in header] for row in table])
 
 
 def main() -> None:
@@ -426,72 +436,13 @@ def main() -> None:
     atexit.register(gc.freeze)
     # Threads of NumPy's BLAS need not spin while they wait. It looks when it is imported.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
-    warnings.showwarning = lambda message, *_args, **_kwargs: _say(f"warning: {message}")
+    warnings.showwarning = lambda message, *_args, **_kwargs: say(f"warning: {message}")
     try:
         with rarely_collected():
             app()
     except OnnxqError as failure:
-        _say(f"error: {failure}")
+        say(f"error: {failure}")
         sys.exit(failure.exit_code)
     except KeyboardInterrupt:
-        _say("interrupted")
+        say("interrupted")
         sys.exit(130)
-
-
-def _float_table(reasons: dict[str, Any]) -> Table:
-    from onnxq.passes.plan import CANDIDATES  # noqa: PLC0415
-
-    rows = [
-        [", ".join(sorted({d.op_type for d in decisions})), str(len(decisions)), reason]
-        for reason, decisions in reasons.items()
-        if any(d.op_type in CANDIDATES for d in decisions)
-    ]
-    return _table(["left in float", "nodes", "because"], rows)
-
-
-def _print_plan(plan: QuantPlan, *, as_json: bool) -> None:
-    rows = plan.to_rows()
-    if as_json:
-        _print_json(rows)
-    else:
-        _print_runs_on(plan.target.runs_on)
-        if plan.rotation:
-            print(plan.rotation)
-        header = list(rows[0]) if rows else []
-        _print_table(_table(header, [list(row.values()) for row in rows]))
-
-
-def _print_runs_on(runs_on: str) -> None:
-    if runs_on:
-        print(f"runs on: {runs_on}")
-
-
-def _print_engine(manifest: dict[str, Any]) -> None:
-    summary = manifest["attestation"]["summary"]
-    print(f"{manifest['engine']['path']}: {manifest['engine']['bytes'] / 1e6:.2f} MB")
-    for key, count in summary.items():
-        print(f"  {key}: {count}")
-
-
-def _table(header: list[str], rows: list[list[str]]) -> Table:
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(*header, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def _print_table(table: Table) -> None:
-    from rich.console import Console  # noqa: PLC0415
-
-    if table.row_count:
-        Console(markup=False, width=None if sys.stdout.isatty() else 160).print(table)
-
-
-def _print_json(data: object) -> None:
-    print(json.dumps(data, indent=2))
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr)

@@ -70,6 +70,7 @@ def save(
     *,
     external_data: bool = False,
     shard_size: int | str | None = None,
+    memory_limit: int | str | None = None,
     check: Callable[[Path], None] | None = None,
     on_weight: Callable[[], None] | None = None,
 ) -> None:
@@ -85,6 +86,8 @@ def save(
         shard_size: Put them in several such files (`model.onnx.data-00001-of-00003`) of at most so
             many bytes each, given as a number or as text such as "2GB"; a weight that is larger
             gets a file of its own.
+        memory_limit: How much of the weights may be computed ahead while others are written, in
+            bytes or as text; None, or less than a weight, for one weight.
         check: Called with the path of the finished file before it gets its final name. If it
             raises, nothing is left behind.
         on_weight: Called after each weight written.
@@ -92,9 +95,10 @@ def save(
     Raises:
         OutputError: The output cannot be written, would overwrite the input, or the disk is full.
         ModelError: See `load`.
-        RecipeError: The size of a shard is no number of bytes.
+        RecipeError: The size of a shard, or the limit, is no number of bytes.
     """
     path, shard_bytes = Path(path), in_bytes(shard_size, "size of a shard")
+    waiting_bytes = in_bytes(memory_limit) or 0
     model = model if isinstance(model, ir.Model) else load(model)
     ensure_writable(path, model)
     size = stored_bytes(model)
@@ -107,7 +111,14 @@ def save(
     beside = external_data or shard_bytes is not None or size > SINGLE_FILE_LIMIT
     layout: Layout = "beside" if beside else "inside"
     with staging(path) as folder:
-        write_model(model, folder / path.name, layout, on_weight, shard_bytes=shard_bytes)
+        write_model(
+            model,
+            folder / path.name,
+            layout,
+            on_weight,
+            shard_bytes=shard_bytes,
+            waiting_bytes=waiting_bytes,
+        )
         if check is not None:
             _check(check, model, folder / path.name, layout, size)
         # The data goes first: a model that names missing data is worse than data without a model.

@@ -60,6 +60,7 @@ def write_model(
     on_weight: Callable[[], None] | None = None,
     *,
     shard_bytes: int | None = None,
+    waiting_bytes: int = 0,
 ) -> None:
     """Write `model` to `path`, with its weights inside or in `path` + ".data" beside it.
 
@@ -70,14 +71,16 @@ def write_model(
         on_weight: Called after each of them.
         shard_bytes: What a file of weights beside the model may hold, if they shall be several,
             `path` + ".data-00001-of-00003" and so on. A weight that is larger has one of its own.
+        waiting_bytes: How much that was computed may wait to be written; if less than a weight
+            takes, one weight.
     """
     streamed, skeleton = _skeleton(model, f"{path.name}.data", shard_bytes)
     if layout == "inside":
-        _write_inside(skeleton, streamed, path, on_weight)
+        _write_inside(skeleton, streamed, path, on_weight, waiting_bytes)
         return
     path.write_bytes(skeleton.SerializeToString())
     for name, weights in groupby(streamed, key=lambda weight: weight.file):
-        with path.with_name(name).open("wb") as file, WriteBehind(file) as behind:
+        with path.with_name(name).open("wb") as file, WriteBehind(file, waiting_bytes) as behind:
             end = 0
             for weight in weights:
                 padding = b"\0" * (weight.offset - end)
@@ -110,6 +113,7 @@ def _write_inside(
     streamed: Sequence[_Streamed],
     path: Path,
     on_weight: Callable[[], None] | None,
+    waiting_bytes: int,
 ) -> None:
     fields = [(_without_data(w.proto).SerializeToString(), w.tensor) for w in streamed]
     graph = onnx.GraphProto()
@@ -123,7 +127,7 @@ def _write_inside(
         sizes = [_tensor_size(header, tensor) for header, tensor in fields]
         total = len(head) + sum(len(field_header(GRAPH_INITIALIZER, size)) + size for size in sizes)
         file.write(field_header(_MODEL_GRAPH, total) + head)
-        with WriteBehind(file) as behind:
+        with WriteBehind(file, waiting_bytes) as behind:
             for (header, tensor), size in zip(fields, sizes, strict=True):
                 start = field_header(GRAPH_INITIALIZER, size) + header
                 start += field_header(_TENSOR_RAW_DATA, tensor.nbytes)

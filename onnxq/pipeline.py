@@ -65,6 +65,7 @@ class QuantizeResult:
         *,
         external_data: bool = False,
         shard_size: int | str | None = None,
+        memory_limit: int | str | None = None,
     ) -> None:
         """Write the model, checked by `onnx.checker` and loaded by ONNX Runtime beforehand.
 
@@ -75,12 +76,20 @@ class QuantizeResult:
             path: The ONNX file. It appears whole or not at all.
             external_data: Put the weights in `path` + ".data" even if they are small.
             shard_size: Put them in several such files of at most so many bytes: see `onnxq.save`.
+            memory_limit: How much of the weights may be computed ahead of what is written, in bytes
+                or as text; None for one weight.
 
         Raises:
             OutputError: The file cannot be written.
             ModelError: A weight holds NaN, or the result is not valid.
         """
-        save_checked(self.model, path, external_data=external_data, shard_size=shard_size)
+        save_checked(
+            self.model,
+            path,
+            external_data=external_data,
+            shard_size=shard_size,
+            memory_limit=memory_limit,
+        )
 
 
 @rarely_collected()

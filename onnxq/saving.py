@@ -17,6 +17,7 @@ def save_checked(
     *,
     external_data: bool = False,
     shard_size: int | str | None = None,
+    memory_limit: int | str | None = None,
 ) -> None:
     """Write a model, checked by `onnx.checker` and loaded by ONNX Runtime beforehand.
 
@@ -27,6 +28,7 @@ def save_checked(
         path: The ONNX file. It appears whole or not at all.
         external_data: Put the weights in `path` + ".data" even if they are small.
         shard_size: Put them in several such files of at most so many bytes: see `onnxq.save`.
+        memory_limit: How much of the weights may be computed ahead: likewise.
 
     Raises:
         OutputError: The file cannot be written.
@@ -39,6 +41,7 @@ def save_checked(
             path,
             external_data=external_data,
             shard_size=shard_size,
+            memory_limit=memory_limit,
             check=check,
             on_weight=advance,
         )

@@ -334,6 +334,16 @@ def test_threads_of_blas_are_told_not_to_spin(run, monkeypatch):
     assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == "4"
 
 
+def test_weights_may_wait_to_be_written(folder, run):
+    for name, options in (("a", ()), ("b", ("--memory-limit", "1GB"))):
+        given = ("quantize", "model.onnx", "-o", f"{name}.onnx", "--preset", "int4")
+        assert run(*given, "--target", "ort-cpu", *options)[0] == 0
+    assert (folder / "a.onnx").read_bytes() == (folder / "b.onnx").read_bytes()
+    code, _, error = run(*given, "--target", "ort-cpu", "--memory-limit", "none")
+    assert code == 2
+    assert "The memory limit is 'none'." in error
+
+
 def test_weights_in_shards(folder, run):
     graph = "g (float[n, 512] x, float[512, 512] w, float[512, 512] w2) => (float[n, 512] y) "
     model = with_weights(graph + "{ h = MatMul(x, w) y = MatMul(h, w2) }")

@@ -45,6 +45,25 @@ def test_the_caller_goes_on_while_a_piece_is_written():
     assert file.getvalue() == b"onetwo"
 
 
+@pytest.mark.parametrize(("limit", "ahead"), [(0, 1), (8, 2), (9, 3), (100, 5)])
+def test_as_much_waits_as_may(limit, ahead):
+    file, taken = Slow(), []
+    with WriteBehind(file, limit) as behind:
+
+        def fill():
+            for _ in range(5):
+                behind.write(b"one")
+                taken.append(1)
+
+        filling = threading.Thread(target=fill)
+        filling.start()
+        filling.join(0.5)
+        assert len(taken) == ahead
+        file.go.set()
+        filling.join(10)
+    assert file.getvalue() == b"one" * 5
+
+
 def test_a_failure_is_raised_by_the_next_piece():
     with pytest.raises(OSError, match="no space"), WriteBehind(Full()) as behind:
         behind.write(b"one")
