@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import random
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import Any, TypeAlias
 
 import espeakng_loader
@@ -37,12 +38,12 @@ def recording(seed: int, sentences: int = 4) -> tuple[Sound, NDArray[np.bool_]]:
     Returns:
         Float32 [frames * 512] at 16 kHz, from -1 to 1, and bool [frames].
     """
-    draw, noise = random.Random(seed), np.random.default_rng(seed)
+    draw, noise, voice = random.Random(seed), np.random.default_rng(seed), _espeak()
     parts: list[Sound] = []
     for _ in range(sentences):
         parts.append(np.zeros(round(RATE * draw.uniform(0.6, 2)), np.float32))
         words = draw.choice(verses()).split()[:12]
-        parts.append(_speak(" ".join(words), draw) * draw.uniform(0.3, 1))
+        parts.append(_speak(voice, " ".join(words), draw) * draw.uniform(0.3, 1))
     clean = np.concatenate([*parts, np.zeros(RATE, np.float32)])
     frames = clean[: len(clean) // _FRAME * _FRAME].reshape(-1, _FRAME)
     truth = np.sqrt((frames**2).mean(axis=1)) > 0.004
@@ -76,8 +77,8 @@ def recordings(count: int, seed: int) -> Iterator[tuple[Sound, NDArray[np.bool_]
     return (recording(1000 * seed + index) for index in range(count))
 
 
-def _speak(text: str, draw: random.Random) -> Sound:
-    library, rate = _espeak()
+def _speak(voice: tuple[Any, int], text: str, draw: random.Random) -> Sound:
+    library, rate = voice
     heard: list[NDArray[np.int16]] = []
 
     def listen(samples: Any, count: int, _events: Any) -> int:  # noqa: ANN401
@@ -97,9 +98,14 @@ def _speak(text: str, draw: random.Random) -> Sound:
     return np.asarray(resample_poly(spoken, RATE, rate), np.float32)
 
 
-@cache
 def _espeak() -> tuple[Any, int]:
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
+    """The library, in a copy that has said nothing yet, and its sampling rate.
+
+    What it says depends on what it has said before, and starting it again does not change that.
+    """
+    with tempfile.NamedTemporaryFile(suffix=".so") as copy:
+        shutil.copyfile(espeakng_loader.get_library_path(), copy.name)
+        library = ctypes.CDLL(copy.name)
     path = str(espeakng_loader.get_data_path()).encode()
     rate = library.espeak_Initialize(_RETRIEVAL, 0, path, 0)
     if rate <= 0:
