@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from onnxq.bytesize import in_bytes
 from onnxq.errors import ModelError, OnnxqError, OutputError
-from onnxq.onnxfile import Layout, stored_bytes, write_model, write_outline
+from onnxq.onnxfile import Layout, holds_weights_of, stored_bytes, write_model, write_outline
 from onnxq.weightfile import WeightInFile, read_outline
 
 if TYPE_CHECKING:
@@ -149,9 +149,7 @@ def ensure_writable(path: str | os.PathLike[str], model: ir.Model | None = None)
         return
     whole = path.resolve()
     for used in _files_of(model):
-        if used == whole or (
-            used.parent == whole.parent and used.name.startswith(f"{path.name}.data")
-        ):
+        if used == whole or holds_weights_of(used, whole):
             raise OutputError(
                 f"Writing '{path}' would overwrite the input file '{used}'.", "Choose another name."
             )

@@ -8,6 +8,7 @@ dropped before the next (https://protobuf.dev/programming-guides/encoding/).
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -164,6 +165,12 @@ def _skeleton(
 
 def _is_streamed(tensor: ir.TensorProtocol) -> bool:
     return tensor.dtype != ir.DataType.STRING and tensor.nbytes >= _STREAMED_BYTES
+
+
+def holds_weights_of(file: Path, model: Path) -> bool:
+    """Whether `write_model` may write weights of `model` to `file`."""
+    name = rf"{re.escape(model.name)}\.data(-\d{{5,}}-of-\d{{5,}})?"
+    return file.parent == model.parent and re.fullmatch(name, file.name) is not None
 
 
 def _places(sizes: Sequence[int], name: str, shard_bytes: int | None) -> list[tuple[str, int]]:

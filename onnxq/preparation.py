@@ -56,7 +56,7 @@ def require_known(recipe: Recipe, target: Target) -> None:
         else:
             weights.get(each.algorithm)
     observers.get(recipe.activations.observer)
-    _least_opset(recipe, target)
+    _least_opset(recipe, target)  # fails if the target cannot run the preset
 
 
 def require_data(recipe: Recipe, *, calibration: bool, stats: bool) -> None:

@@ -26,7 +26,7 @@ def print_plan(plan: QuantPlan, *, as_json: bool) -> None:
     print_table(header, [list(row.values()) for row in rows])
 
 
-def print_float(reasons: Mapping[str, Sequence[Decision]]) -> None:
+def print_left_in_float(reasons: Mapping[str, Sequence[Decision]]) -> None:
     """Print what could be quantized and is left in float, by its reason."""
     from onnxq.passes.plan import CANDIDATES  # noqa: PLC0415
 

@@ -134,6 +134,16 @@ def test_shards(sizes, most, tmp_path_factory):
         assert sum(-(-length // 64) * 64 for length in lengths) + following[0] > most
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("m.onnx.data", True), ("m.onnx.data-00002-of-00010", True), ("m.onnx.database", False),
+     ("m.onnx.data-2", False), ("mxonnx.data", False), ("n.onnx.data", False)],
+)  # fmt: skip
+def test_names_of_files_of_weights(name, expected, tmp_path):
+    assert onnxfile.holds_weights_of(tmp_path / name, tmp_path / "m.onnx") == expected
+    assert not onnxfile.holds_weights_of(tmp_path / "sub" / name, tmp_path / "m.onnx")
+
+
 def test_a_weight_that_lies_about_its_size(tmp_path):
     model = model_of({})
     lazy = ir.LazyTensor(

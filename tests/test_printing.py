@@ -18,7 +18,7 @@ def test_what_is_left_in_float_is_what_could_have_been_quantized(capsys):
         "too small": [Decision("m", "MatMul", "float", ""), Decision("c", "Conv", "float", "")],
         "no weights": [Decision("a", "Add", "float", "")],
     }
-    printing.print_float(reasons)
+    printing.print_left_in_float(reasons)
     said = capsys.readouterr().out
     assert said.splitlines()[1].split() == ["Conv,", "MatMul", "2", "too", "small"]
     assert "no weights" not in said

@@ -25,14 +25,14 @@ class LowerEinsum(GraphPass):
         """See `GraphPass.edit`."""
         editor, count = Editor(model), 0
         for node in [node for graph in all_graphs(model) for node in graph]:
-            transposed = _is_matmul(node)
+            transposed = _needs_transpose(node)
             if transposed is not None:
                 _replace(node, editor, transposed=transposed)
                 count += 1
         return count
 
 
-def _is_matmul(node: ir.Node) -> bool | None:
+def _needs_transpose(node: ir.Node) -> bool | None:
     """Whether the weight of `node` is to be transposed for a MatMul; None if it is no MatMul."""
     if node.op_type != "Einsum" or node.domain or len(node.inputs) != 2:
         return None

@@ -40,6 +40,7 @@ from onnxq.passes.transforms.hadamard import Rotation, rotation
 from onnxq.passes.transforms.places import Places
 from onnxq.passes.transforms.stream import Norm, Stream, streams
 from onnxq.passes.value_types import infer_types
+from onnxq.passes.weights import first_name
 from onnxq.types import Array
 
 _ALGORITHM = "gptq"
@@ -70,7 +71,7 @@ def rotate(
         ModelError: The recipe asks for it, and the model has nothing to turn.
     """
     asked = plan.recipe.rotate
-    planned = {op.node: op.algorithm.partition("+")[0] for op in plan.products}
+    planned = {op.node: first_name(op.algorithm) for op in plan.products}
     if asked is False or not (asked or _ALGORITHM in planned.values()):
         return plan, dict(moments)
     if asked is None and plan.recipe.has_budget:

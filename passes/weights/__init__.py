@@ -26,9 +26,10 @@ from onnxq.passes.weights._blocks import Search
 from onnxq.passes.weights._stack import by_matrix
 from onnxq.types import Array, QTensor, QuantSpec
 
-__all__ = ["DataAware", "WeightAlgorithm", "get", "needs_data"]
+__all__ = ["DataAware", "WeightAlgorithm", "first_name", "get", "needs_data"]
 
 WeightAlgorithm: TypeAlias = Callable[[Array, QuantSpec], QTensor]
+_COMPOSED = "+"  # between the name of an algorithm and that of the one whose grids it uses
 _GRIDS = ("hqq", "kquant", "mse", "rtn")  # the algorithms that define `search` too
 
 
@@ -81,8 +82,13 @@ def needs_data(name: str) -> bool:
     return isinstance(_load(name), DataAware)
 
 
+def first_name(name: str) -> str:
+    """The algorithm that finds the codes: "gptq" of "gptq+hqq"."""
+    return name.partition(_COMPOSED)[0]
+
+
 def _load(name: str) -> WeightAlgorithm | DataAware:
-    first, composed, grid = name.partition("+")
+    first, composed, grid = name.partition(_COMPOSED)
     algorithm = _attribute(first, "ALGORITHM")
     if not composed:
         return algorithm  # type: ignore[no-any-return]

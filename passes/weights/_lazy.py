@@ -94,14 +94,14 @@ class LazyWeight:
         """All parts."""
         try:
             weight = self.source.numpy()
-            width = self._stripe(weight)
-            return self._made_of(weight) if width is None else self._in_stripes(weight, width)
+            width = self._stripe_width(weight)
+            return self._at_once(weight) if width is None else self._in_stripes(weight, width)
         except NotFiniteError as failure:
             raise not_finite(self.source) from failure
         finally:
             release(self.source)
 
-    def _stripe(self, weight: Array) -> int | None:
+    def _stripe_width(self, weight: Array) -> int | None:
         """How many outputs are quantized at a time; None for all of them, shared by all threads."""
         from onnxq.kernels import threads  # noqa: PLC0415
 
@@ -112,6 +112,13 @@ class LazyWeight:
         length, outputs = weight.shape[granularity.axis], weight.shape[1 - granularity.axis]
         width = max(_PANEL, _CODES // length // _PANEL * _PANEL)
         return width if outputs >= width * _STRIPES_PER_THREAD * threads.count() else None
+
+    def _at_once(self, weight: Array) -> list[Array]:
+        """All parts, made of all outputs, by all threads."""
+        made = self._made_of(weight)
+        for part, array in zip(self._parts, made, strict=True):
+            self._require_shape(array, part.shape)
+        return made
 
     def _in_stripes(self, weight: Array, width: int) -> list[Array]:
         """All parts, made of `width` outputs at a time, each by one thread."""
@@ -127,22 +134,22 @@ class LazyWeight:
                 found = self._made_of(weight[_along(axis, some)])
                 for part, whole, piece in zip(self._parts, made, found, strict=True):
                     assert part.outputs is not None
-                    whole[_along(part.outputs, some)] = piece
+                    place = whole[_along(part.outputs, some)]
+                    self._require_shape(piece, place.shape)
+                    place[...] = piece
 
         threads.shared(work, -(-weight.shape[axis] // width))
         return made
 
     def _made_of(self, weight: Array) -> list[Array]:
-        """All parts of `weight`, which is the source or some of its outputs."""
+        """What all parts are of `weight`, the source or some of its outputs."""
         quantized = self._algorithm(weight, self.spec)
         self._require_fitting(quantized)
-        made = [part.make(quantized).astype(part.dtype.numpy(), copy=False) for part in self._parts]
-        for part, array in zip(self._parts, made, strict=True):
-            if weight.size == self.source.size and array.shape != part.shape:
-                raise ValueError(
-                    f"A part of {self.source.name} is {array.shape}, not {part.shape}."
-                )
-        return made
+        return [part.make(quantized).astype(part.dtype.numpy(), copy=False) for part in self._parts]
+
+    def _require_shape(self, array: Array, shape: tuple[int, ...]) -> None:
+        if array.shape != shape:
+            raise ValueError(f"A part of {self.source.name} is {array.shape}, not {shape}.")
 
     def _require_fitting(self, quantized: QTensor) -> None:
         """Fail on a scale that the search had to cut off at the end of float16."""

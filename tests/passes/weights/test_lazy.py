@@ -103,7 +103,7 @@ def test_some_outputs_at_a_time_give_the_same(narrow, algorithm, target, axis):
         in_stripes = written()
     assert asked
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LazyWeight, "_stripe", lambda *_: None)
+        patch.setattr(LazyWeight, "_stripe_width", lambda *_: None)
         assert written() == in_stripes
 
 
