@@ -18,15 +18,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
 
 import onnx_ir as ir
 
+from onnxq.attestation import Attestation, OpAttestation, Verdict
 from onnxq.engines.codes import code_type, dequantize_before
-
-Verdict: TypeAlias = Literal["proven", "float", "unproven"]
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _ENGINE_TYPES = {
@@ -91,50 +89,6 @@ class Layer:
         """Whether it is a product, or a fusion that has one."""
         fused = self.type in _GENERATED and _GENERATED_PRODUCT.search(self.name)
         return bool(fused) or any(word in self.type.lower() for word in _MULTIPLIES)
-
-
-@dataclass(frozen=True)
-class OpAttestation:
-    """What became of one planned op.
-
-    Attributes:
-        node: The ONNX node.
-        op_type: Its op type.
-        planned: The precision that the model asks for.
-        actual: The precision that the engine runs it in.
-        verdict: "proven", "float", or "unproven" if no layer of the engine tells.
-        evidence: The engine's layer and the types of its operands.
-    """
-
-    node: str
-    op_type: str
-    planned: str
-    actual: str
-    verdict: Verdict
-    evidence: str
-
-
-@dataclass(frozen=True)
-class Attestation:
-    """What became of every planned op."""
-
-    ops: tuple[OpAttestation, ...]
-
-    @property
-    def failed(self) -> tuple[OpAttestation, ...]:
-        """The ops that do not provably run as planned."""
-        return tuple(op for op in self.ops if op.verdict != "proven")
-
-    def summary(self) -> dict[str, int]:
-        """How many ops were planned in low precision, and what became of them."""
-        counts = {"planned": len(self.ops), "proven": 0, "float": 0, "unproven": 0}
-        for op in self.ops:
-            counts[op.verdict] += 1
-        return counts
-
-    def to_json(self) -> dict[str, Any]:
-        """For the manifest."""
-        return {"summary": self.summary(), "ops": [asdict(op) for op in self.ops]}
 
 
 def planned_products(model: ir.Model) -> list[PlannedProduct]:

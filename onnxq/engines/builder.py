@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import onnxq
 from onnxq import io
+from onnxq.attestation import Attestation, OpAttestation
 from onnxq.engines import backend, manifest, wrong_numbers
-from onnxq.engines.attest import Attestation, OpAttestation, attest, planned_products, read_layers
+from onnxq.engines.attest import attest, planned_products, read_layers
 from onnxq.engines.shapes import Profile, profiles
 from onnxq.errors import EngineError, FallbackError, TargetError
 from onnxq.passes.prepare.name_everything import NameEverything
