@@ -71,12 +71,13 @@ def profiles(model: ir.Model, given: Mapping[str, str]) -> dict[str, Profile]:
     return found
 
 
-def _dims(value: ir.Value) -> list[int | str]:
+def _dims(value: ir.Value) -> list[int | str | None]:
+    """The dimensions of an input: sizes, symbols, and None where nothing is said."""
     if value.shape is None:
         raise EngineError(
             f"Input '{value.name}' has no shape at all, not even a rank.", "Export it with one."
         )
-    return [dim if isinstance(dim, int) else str(dim.value) for dim in value.shape]
+    return [dim if isinstance(dim, int) else dim.value or None for dim in value.shape]
 
 
 def _is_static(value: ir.Value) -> bool:
@@ -90,16 +91,16 @@ def _static(value: ir.Value) -> Profile:
 
 def _proposals(inputs: Iterable[ir.Value]) -> dict[ir.Value, str]:
     """A likely "MIN:OPT:MAX" for each input, the same for dimensions of one name."""
-    sizes: dict[int | str, tuple[str, str, str]] = {}
+    sizes: dict[str, tuple[str, str, str]] = {}
     proposals = {}
     for value in inputs:
         dims = _dims(value)
         likely = _IMAGE if len(dims) == 4 else _SEQUENCE
+        columns = []
         for axis, dim in enumerate(dims):
             default = (str(dim),) * 3 if isinstance(dim, int) else likely.get(axis, _OTHER)
-            sizes.setdefault(dim, default)
-        shapes = zip(*(sizes[dim] for dim in dims), strict=True)
-        proposals[value] = ":".join("x".join(shape) for shape in shapes)
+            columns.append(sizes.setdefault(dim, default) if isinstance(dim, str) else default)
+        proposals[value] = ":".join("x".join(shape) for shape in zip(*columns, strict=True))
     return proposals
 
 
@@ -132,7 +133,7 @@ def _check_symbols(inputs: Mapping[str, ir.Value], found: Mapping[str, Profile])
     seen: dict[str, tuple[str, tuple[int, ...]]] = {}
     for name, value in inputs.items():
         for axis, dim in enumerate(_dims(value)):
-            if isinstance(dim, int):
+            if not isinstance(dim, str):
                 continue
             sizes = tuple(shape[axis] for shape in found[name].all())
             first, expected = seen.setdefault(dim, (name, sizes))

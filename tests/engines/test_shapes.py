@@ -69,3 +69,16 @@ def test_proposals_fit_each_other():
         profiles(model, {})
     proposed = {"x": "1x1:1x128:8x512", "state": "2x1x8:2x1x8:2x8x8"}
     assert {name: str(profile) for name, profile in profiles(model, proposed).items()} == proposed
+
+
+@pytest.mark.parametrize("unnamed", [None, ""])
+def test_dimensions_without_a_name_are_not_one_dimension(unnamed):
+    model = with_weights(
+        "g (float[n, 32, h] x, float[2, b] s) => (float[n, 32, h] y) { y = Relu(x)}"
+    )
+    x, state = model.graph.inputs
+    x.shape, state.shape = ir.Shape([unnamed, 32, unnamed]), ir.Shape([2, unnamed])
+    given = {"x": "1x32x16:1x32x16:4x32x48", "s": "2x7"}
+    assert profiles(model, given)["x"].largest == (4, 32, 48)
+    with pytest.raises(EngineError, match="--shape x=1x32x1:1x32x128:8x32x512 --shape s=2x1:"):
+        profiles(model, {})
