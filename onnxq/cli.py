@@ -24,6 +24,7 @@ from onnxq.printing import (
     print_engine,
     print_json,
     print_left_in_float,
+    print_needs,
     print_plan,
     print_runs_on,
     print_table,
@@ -132,6 +133,10 @@ def quantize(
             show_default=False,
         ),
     ] = None,
+    min_runtime: Annotated[
+        str | None,
+        typer.Option(help="The oldest ONNX Runtime that shall run the result, such as 1.20."),
+    ] = None,
     measure: Annotated[
         bool,
         typer.Option("--measure", help="Measure the latency beside float's on this CPU (ort-cpu)."),
@@ -164,6 +169,7 @@ def quantize(
             activation_dtype=activation_dtype,
             rotate=rotate,
             cpu_has_vnni=cpu_has_vnni,
+            min_runtime=min_runtime,
             has_data=calibration is not None,
         )
         print_plan(planned, as_json=as_json)
@@ -200,6 +206,7 @@ def quantize(
         provider=provider,
         memory_limit=memory_limit if calibrates else None,
         cpu_has_vnni=cpu_has_vnni,
+        min_runtime=min_runtime,
         measure=measure,
     )
     result.save(
@@ -216,6 +223,7 @@ def quantize(
     size = written.weight_bytes
     counts = ", ".join(f"{count} {action}" for action, count in sorted(written.counts().items()))
     print(f"{output}: {counts}; weights {size['after'] / size['before']:.2f} of float's size")
+    print_needs(written.needs)
     print_runs_on(written.runs_on)
     if written.rotation:
         print(written.rotation)
@@ -411,6 +419,7 @@ def inspect(
     else:
         for key in ("target", "preset", "file_bytes", "weight_bytes"):
             print(f"{key.replace('_', ' ')}: {found[key]}")
+        print_needs(found["needs"])
         print_runs_on(found["runs_on"])
         rows = [[f["op_type"], f["precision"], f["reason"], str(f["count"])] for f in found["ops"]]
         print_table(["op", "precision", "why", "nodes"], rows)

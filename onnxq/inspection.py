@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxq import io, targets
+from onnxq.minimum_runtime import minimum_runtime
 from onnxq.onnxfile import stored_bytes
 from onnxq.reporting import METADATA
 from onnxq.targets import DynamicSupport, No, StaticSupport, Target
@@ -20,9 +21,9 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What is quantized to what in an ONNX model, or in an engine that onnxq built.
 
     Returns:
-        For a model: "target", "preset", "runs_on" (the CPUs, in words), "file_bytes",
-        "weight_bytes", "weights" (bytes by data type) and "ops", a list of {"op_type", "precision",
-        "reason", "count"}. For an engine: its manifest.
+        For a model: "target", "preset", "needs" (the oldest ONNX Runtime, and why), "runs_on" (the
+        CPUs, in words), "file_bytes", "weight_bytes", "weights" (bytes by data type) and "ops", a
+        list of {"op_type", "precision", "reason", "count"}. For an engine: its manifest.
 
     Raises:
         ModelError: The file is not a model.
@@ -51,6 +52,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
         "path": str(path),
         "target": target,
         "preset": recipe.get("preset", "none"),
+        "needs": minimum_runtime(model).to_json(),
         "runs_on": model.metadata_props.get(f"{METADATA}.runs_on", ""),
         "file_bytes": path.stat().st_size,
         "weight_bytes": stored_bytes(model),

@@ -23,6 +23,7 @@ from onnxq.errors import DataError, RecipeError
 from onnxq.expected import expected_sqnr
 from onnxq.garbage import rarely_collected
 from onnxq.latency import Latency, measure_latency, require_measurable
+from onnxq.minimum_runtime import fit_runtime, minimum_runtime
 from onnxq.onnxfile import stored_bytes
 from onnxq.passes import weights
 from onnxq.passes.plan import CANDIDATES, QuantPlan, make_plan
@@ -113,6 +114,7 @@ def quantize(
     provider: str = "cpu",
     memory_limit: int | str | None = None,
     cpu_has_vnni: bool | None = None,
+    min_runtime: str | None = None,
     measure: bool = False,
 ) -> QuantizeResult:
     """Quantize `model` for `target`.
@@ -150,6 +152,8 @@ def quantize(
         cpu_has_vnni: For int8 and int8-dynamic on "ort-cpu": whether every CPU that it will run on
             adds products of 8-bit numbers in 32 bits, as those with VNNI do; None for what the CPU
             at hand does. Weights have 7 bits for those that do not.
+        min_runtime: The oldest ONNX Runtime that shall run the result, such as "1.20"; None for
+            what is written for the newest. What each needs is in the report.
         measure: Measure the latency beside float's, for "ort-cpu" on the CPU at hand.
 
     Raises:
@@ -169,7 +173,7 @@ def quantize(
         rotate=rotate,
         has_data=calibration is not None,
     )
-    target = table_of(target, resolved, cpu_has_vnni)
+    target = table_of(target, resolved, cpu_has_vnni, min_runtime)
     if measure:
         require_measurable(target)
     require_known(resolved, target)
@@ -215,8 +219,13 @@ def quantize(
     plan = spend(own, plan, moments)
     expected = expected_sqnr(plan, moments)
     plan = plan.kept_wide(rewrite(own, plan, moments))
+    if target.min_runtime is not None:
+        fit_runtime(own, target.min_runtime)
     latency = _latency(model, own, feeds) if measure else None
-    report = make_report(model, plan, store, measured, before, stored_bytes(own), latency, expected)
+    needs = None if target.builds_engines else minimum_runtime(own)
+    report = make_report(
+        model, plan, store, measured, before, stored_bytes(own), latency, expected, needs
+    )
     write_metadata(own, report)
     require_met(own, plan)
     return QuantizeResult(own, report)
@@ -238,6 +247,7 @@ def plan(
     activation_dtype: str | None = None,
     rotate: bool | None = None,
     cpu_has_vnni: bool | None = None,
+    min_runtime: str | None = None,
     has_data: bool = False,
 ) -> QuantPlan:
     """What `quantize` would do to `model`, before any data is read.
@@ -256,6 +266,7 @@ def plan(
         activation_dtype: As for `quantize`.
         rotate: As for `quantize`.
         cpu_has_vnni: As for `quantize`.
+        min_runtime: As for `quantize`.
         has_data: Whether `quantize` will get calibration data, which says how int4 chooses codes.
 
     Raises:
@@ -274,7 +285,7 @@ def plan(
         rotate=rotate,
         has_data=has_data,
     )
-    target = table_of(target, resolved, cpu_has_vnni)
+    target = table_of(target, resolved, cpu_has_vnni, min_runtime)
     require_known(resolved, target)
     own = prepared(model, resolved, target)
     rotated, _ = rotate_stream(own, make_plan(own, resolved, target), {})

@@ -10,6 +10,7 @@ from onnxq import io, observers
 from onnxq.calib.feeds import HOW_TO_GIVE_DATA
 from onnxq.cpu import has_vnni
 from onnxq.errors import DataError, TargetError
+from onnxq.minimum_runtime import fit_runtime, parse_release
 from onnxq.passes import weights
 from onnxq.passes.lower import opset
 from onnxq.passes.prepare import prepare
@@ -26,13 +27,27 @@ _HALF_QDQ_OPSET = 19  # the first with float16 and bfloat16 scales
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
-def table_of(target: str | Target, recipe: Recipe, cpu_has_vnni: bool | None) -> Target:
-    """What `target` can do on the CPUs that are meant: the one at hand if `cpu_has_vnni` is None.
+def table_of(
+    target: str | Target,
+    recipe: Recipe,
+    cpu_has_vnni: bool | None,
+    min_runtime: str | None = None,
+) -> Target:
+    """What `target` can do on the CPUs and the releases of ONNX Runtime that are meant.
+
+    Args:
+        target: Itself, or its name.
+        recipe: What is asked of it.
+        cpu_has_vnni: Whether they have VNNI; None for what the one at hand has.
+        min_runtime: The oldest release, such as "1.20"; None for the newest.
 
     Raises:
-        TargetError: There is no such target, or it is the same for all CPUs.
+        RecipeError: There is no such release.
+        TargetError: There is no such target, or it is the same for all CPUs or releases.
     """
     target = get_target(target) if isinstance(target, str) else target
+    if min_runtime is not None:
+        target = target.on_runtime(parse_release(min_runtime))
     if target.depends_on_vnni(recipe.preset):
         return target.on_cpu(has_vnni=has_vnni() if cpu_has_vnni is None else cpu_has_vnni)
     if cpu_has_vnni is not None:
@@ -94,6 +109,8 @@ def prepared(model: ModelLike, recipe: Recipe, target: Target) -> ir.Model:
     own = io.load(model)
     _prepare(own, _least_opset(recipe, target))
     make_products(own, recipe, target)
+    if target.min_runtime is not None:
+        fit_runtime(own, target.min_runtime)
     return own
 
 

@@ -44,6 +44,13 @@ def print_runs_on(runs_on: str) -> None:
         print(f"runs on: {runs_on}")
 
 
+def print_needs(needs: Mapping[str, str]) -> None:
+    """Print the oldest ONNX Runtime that runs a model, if it is for that."""
+    if needs:
+        because = f", because of {needs['because']}" if needs["because"] else ""
+        print(f"needs: ONNX Runtime {needs['onnxruntime']} or newer{because}")
+
+
 def print_engine(manifest: Mapping[str, Any]) -> None:
     """Print what is proven of an engine."""
     print(f"{manifest['engine']['path']}: {manifest['engine']['bytes'] / 1e6:.2f} MB")

@@ -48,6 +48,8 @@ class Report:
         outputs: The SQNR in dB of every part of the outputs, by the part in words, the worst first.
         measured_on: The samples that accuracy was measured on, in words.
         runs_on: The CPUs that compute right numbers, in words; empty where the CPU does not matter.
+        needs: The oldest ONNX Runtime that runs the model ("onnxruntime") and what came with it
+            ("because"); empty for an engine's model.
         latency_ms: Medians of one inference in float and quantized, in milliseconds, and what they
             were measured on; None where they were not.
         rotation: Whether the residual stream was rotated, or why not, in words; empty where that is
@@ -66,6 +68,7 @@ class Report:
     outputs: dict[str, float | str | None] = field(default_factory=dict)
     measured_on: str = ""
     runs_on: str = ""
+    needs: dict[str, str] = field(default_factory=dict)
     rotation: str = ""
     warnings: list[str] = field(default_factory=list)
     latency_ms: dict[str, float | str] | None = None

@@ -14,6 +14,7 @@ import onnxq
 from onnxq.accuracy import Measured
 from onnxq.calib.store import CalibStore
 from onnxq.latency import Latency
+from onnxq.minimum_runtime import MinimumRuntime
 from onnxq.passes.plan import CANDIDATES, PlannedOp, QuantPlan
 from onnxq.passes.residuals import Residual
 from onnxq.recipe import Recipe
@@ -36,6 +37,7 @@ def make_report(
     after: int,
     latency: Latency | None = None,
     expected: Mapping[str, float] | None = None,
+    needs: MinimumRuntime | None = None,
 ) -> Report:
     """The report of a quantization.
 
@@ -48,6 +50,7 @@ def make_report(
         after: Bytes of the weights after.
         latency: Of both models, if it was measured.
         expected: The SQNR of the ops that were not measured themselves, in dB.
+        needs: The oldest ONNX Runtime that runs the result, if it is for that.
     """
     decisions = [_decision(op, plan, store, measured) for op in plan.ops]
     for decision in decisions:
@@ -70,6 +73,7 @@ def make_report(
         outputs={part.name: _json_number(part.sqnr) for part in measured.parts},
         measured_on=measured.samples,
         runs_on=plan.target.runs_on,
+        needs={} if needs is None else needs.to_json(),
         rotation=plan.rotation,
         warnings=_warnings(plan, store, measured, latency),
         latency_ms=_latency_numbers(latency),
@@ -200,6 +204,8 @@ def write_metadata(model: ir.Model, report: Report) -> None:
     model.metadata_props[f"{METADATA}.target"] = report.target
     if report.runs_on:
         model.metadata_props[f"{METADATA}.runs_on"] = report.runs_on
+    if report.needs:
+        model.metadata_props[f"{METADATA}.needs_onnxruntime"] = report.needs["onnxruntime"]
     # A field that is empty unless it is given says nothing when it is empty.
     asked = {
         field: value

@@ -17,7 +17,7 @@ def check_weights(recipe: Recipe, target: Target, support: WeightOnlySupport) ->
     refused = support.activation_dtypes.get(recipe.activation_dtype or "")
     if isinstance(refused, No):
         raise TargetError(
-            f"Target '{target.name}' cannot run activations in {recipe.activation_dtype}: "
+            f"Target {target.label} cannot run activations in {recipe.activation_dtype}: "
             f"{refused.reason}.",
             f"{refused.instead}.",
         )
@@ -26,33 +26,33 @@ def check_weights(recipe: Recipe, target: Target, support: WeightOnlySupport) ->
         if isinstance(size, int) and size not in support.block_sizes:
             sizes = ", ".join(map(str, support.block_sizes))
             raise TargetError(
-                f"Target '{target.name}' has no kernel for block size {size}.",
+                f"Target {target.label} has no kernel for block size {size}.",
                 f"Choose one of {sizes}.",
             )
         if bits == CODEBOOK and CODEBOOK not in support.codebooks:
             raise TargetError(
-                f"Target '{target.name}' has no kernel for weights in {CODEBOOK}, a codebook of 16 "
+                f"Target {target.label} has no kernel for weights in {CODEBOOK}, a codebook of 16 "
                 "floats that no DequantizeLinear reads.",
                 "Choose 4 bits, or a target of ONNX Runtime.",
             )
         if isinstance(bits, int) and bits not in support.bits:
             raise TargetError(
-                f"Target '{target.name}' has no kernel for weights of {bits} bits.",
+                f"Target {target.label} has no kernel for weights of {bits} bits.",
                 f"Choose {' or '.join(map(str, support.bits))}.",
             )
         if weights.symmetric is False and not support.zero_points:
             raise TargetError(
-                f"Target '{target.name}' takes 4-bit weights without zero points only.",
+                f"Target {target.label} takes 4-bit weights without zero points only.",
                 "Leave out 'symmetric: false'.",
             )
         widths = support.bits if bits == "auto" else (bits,)
         if weights.float_zero_points and not {*widths} & {*support.float_zero_points}:
             raise TargetError(
-                f"Target '{target.name}' takes no float zero points of {bits}-bit weights.",
+                f"Target {target.label} takes no float zero points of {bits}-bit weights.",
                 "Leave out 'float_zero_points'.",
             )
         if weights.accuracy_level not in (None, *support.accuracy_levels):
             raise TargetError(
-                f"Target '{target.name}' has no choice of what products compute in.",
+                f"Target {target.label} has no choice of what products compute in.",
                 "Leave out 'accuracy_level'.",
             )

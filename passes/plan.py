@@ -170,7 +170,8 @@ class QuantPlan:
 
     def leave_float(self, reasons: Mapping[str, str]) -> QuantPlan:
         """This plan without the ops and sums named, each kept in float for its reason."""
-        ops, tables = tie([op for op in self.ops if op.node not in reasons])
+        tied_bits = self.target.weight_only().tied_bits if self.recipe.preset == "int4" else None
+        ops, tables = tie([op for op in self.ops if op.node not in reasons], tied_bits)
         reasons = {**tables, **reasons}
         kept = [
             KeptFloat(o.node, o.op_type, reasons[o.node]) for o in self.ops if o.node in reasons
@@ -435,12 +436,21 @@ def _weight_only(
     assert operands.weight.const_value is not None
     reduced = operands.weight.const_value.shape.numpy()[operands.reduced_axis]
     is_table = operands.kind == TABLE
+    if is_table and isinstance(support.table_lowering, No):
+        return support.table_lowering
     if is_table:  # what becomes of a row in one block, or read by others, is no matter of fusion
-        support = replace(support, single_blocks=True, shared_weights=True)
+        support = replace(
+            support,
+            single_blocks=True,
+            shared_weights=True,
+            bits=support.bits if support.table_bits is None else support.table_bits,
+        )
     if not support.shared_weights and _products(operands.weight) > 1:
         return No("other nodes read its weight too, which the target then dequantizes in float")
     if is_table:  # whose codes and zero points are integers
         bits = BITS if weights.bits == CODEBOOK else weights.bits
+        if isinstance(bits, int) and bits not in support.bits:
+            bits = min((wider for wider in support.bits if wider > bits), default=BITS)
         weights = weights.model_copy(update={"float_zero_points": False, "bits": bits})
     dtype = _ACTIVATION_TYPES.get(recipe.activation_dtype or "", operands.weight.dtype)
     scale_dtype = _SCALE_TYPES.get(dtype or ir.DataType.FLOAT, "float32")

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
+from onnxq.minimum_runtime import PRODUCT_BIAS
 from onnxq.passes.lower import LowerOps
 from onnxq.passes.plan import QuantPlan
 from onnxq.passes.remove_unused import RemoveUnused
+from onnxq.passes.separate_bias import SeparateBias
 from onnxq.passes.transforms.set_activation_type import SetActivationType
 from onnxq.types import Array
 
@@ -31,6 +33,9 @@ def rewrite(
     """
     wide = set_activation_type(model, plan)
     LowerOps(plan, moments)(model)
+    oldest = plan.target.min_runtime
+    if oldest is not None and oldest < PRODUCT_BIAS:
+        SeparateBias()(model)
     RemoveUnused()(model)
     return wide
 

@@ -33,8 +33,15 @@ def readers(weight: ir.Value) -> Iterator[ir.Node]:
             yield node
 
 
-def tie(ops: Sequence[PlannedOp]) -> tuple[list[PlannedOp], dict[str, str]]:
+def tie(
+    ops: Sequence[PlannedOp], tied_bits: Sequence[int] | None = None
+) -> tuple[list[PlannedOp], dict[str, str]]:
     """Let planned tables have the codes of the products that read the same weight.
+
+    Args:
+        ops: As planned.
+        tied_bits: The widths of codes that both can read, None for all; of others, each has codes
+            of its own.
 
     Returns:
         The ops, without the tables that have to stay in float; and those, by the name of the node,
@@ -52,33 +59,36 @@ def tie(ops: Sequence[PlannedOp]) -> tuple[list[PlannedOp], dict[str, str]]:
             )
             continue
         products = [by_node[node.name or ""] for node in others]
-        model = next((op for op in products if not op.is_table and _rows(op)), None)
+        model = next((op for op in products if not op.is_table and _rows(op, tied_bits)), None)
         if model is None:
             continue
         alike = (model.weight, model.choices, model.algorithm)
-        by_node[table.node] = _with_rows_of(model, table)
+        rows = _rows(model, tied_bits)
+        by_node[table.node] = _with_rows_of(model, rows, table)
         for op in products:
             if (op.weight, op.choices, op.algorithm) == alike:
-                by_node[op.node] = _with_rows_of(model, op)
+                by_node[op.node] = _with_rows_of(model, rows, op)
     return [op for name, op in by_node.items() if name not in reasons], reasons
 
 
-def _with_rows_of(model: PlannedOp, op: PlannedOp) -> PlannedOp:
-    rows = _rows(model)
+def _with_rows_of(model: PlannedOp, rows: Sequence[QuantSpec], op: PlannedOp) -> PlannedOp:
     return replace(
         op,
         weight=model.weight if model.weight in rows else rows[0],
-        choices=rows if model.choices else (),
+        choices=tuple(rows) if model.choices else (),
         algorithm=model.algorithm,
         tied=True,
     )
 
 
-def _rows(op: PlannedOp) -> tuple[QuantSpec, ...]:
+def _rows(op: PlannedOp, tied_bits: Sequence[int] | None) -> list[QuantSpec]:
     """The specs of a product whose codes can be read by rows, which are its outputs."""
     if op.operands.output_axis != 0:
-        return ()
-    return tuple(s for s in op.choices or (op.weight,) if _are_rows(s, op.operands.weight))
+        return []
+    specs = op.choices or (op.weight,)
+    if tied_bits is not None:
+        specs = tuple(spec for spec in specs if formats.get(spec.format).bits in tied_bits)
+    return [spec for spec in specs if _are_rows(spec, op.operands.weight)]
 
 
 def _are_rows(spec: QuantSpec, weight: ir.Value) -> bool:

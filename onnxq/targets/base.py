@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, TypeVar
 
-from onnxq import registry
+from onnxq import minimum_runtime, registry
 from onnxq.errors import TargetError
+from onnxq.minimum_runtime import MinimumRuntime
+from onnxq.onnxruntime_ops import Version
 from onnxq.types import QuantSpec
 
 Backend: TypeAlias = Literal["onnxruntime", "tensorrt_rtx", "tensorrt"]
@@ -142,8 +144,11 @@ class WeightOnlySupport:
 
     Attributes:
         lowering: The name in `onnxq.passes.lower` of the form that the target runs.
-        table_lowering: The same for tables whose rows are gathered.
+        table_lowering: The same for tables whose rows are gathered, or why they stay in float.
         bits: The widths of codes that run fused.
+        table_bits: The widths of the codes of tables; None for those of `bits`.
+        tied_bits: The widths of the codes of a product that a table of the same weight can read;
+            None for those of `bits`.
         zero_points: Whether codes may have a zero point other than the middle of their range.
         float_zero_points: The widths of codes whose zero points may lie between codes.
         block_sizes: The block sizes that run fused.
@@ -164,7 +169,7 @@ class WeightOnlySupport:
     """
 
     lowering: str
-    table_lowering: str
+    table_lowering: str | No
     bits: tuple[int, ...]
     zero_points: bool
     float_zero_points: tuple[int, ...]
@@ -173,6 +178,8 @@ class WeightOnlySupport:
     ragged_blocks: bool
     single_blocks: bool
     shared_weights: bool
+    table_bits: tuple[int, ...] | None = None
+    tied_bits: tuple[int, ...] | None = None
     codebooks: Mapping[str, Codebook] = field(default_factory=dict)
     stacks: bool = False
     experts: str | No = field(default_factory=lambda: No("the target has no such op with codes"))
@@ -199,6 +206,8 @@ class Target:
         provider: The ONNX Runtime execution provider, for that backend.
         compute_capability: Major * 10 + minor, for the TensorRT backends.
         cpu_has_vnni: Which CPUs the table was narrowed to, by `on_cpu`; None if to none.
+        min_runtime: The oldest ONNX Runtime that it was narrowed to, by `on_runtime`; None if to
+            none.
     """
 
     name: str
@@ -213,6 +222,14 @@ class Target:
     provider: Provider | None = None
     compute_capability: int | None = None
     cpu_has_vnni: bool | None = None
+    min_runtime: Version | None = None
+
+    @property
+    def label(self) -> str:
+        """The name in quotes, with the release that the table was narrowed to."""
+        if self.min_runtime is None:
+            return f"'{self.name}'"
+        return f"'{self.name}' in ONNX Runtime {MinimumRuntime(self.min_runtime).release}"
 
     @property
     def builds_engines(self) -> bool:
@@ -260,6 +277,20 @@ class Target:
             cpu_has_vnni=has_vnni,
         )
 
+    def on_runtime(self, version: Version) -> Target:
+        """This target in ONNX Runtime of `version` and of all that are newer.
+
+        Raises:
+            TargetError: It is none of ONNX Runtime.
+        """
+        if self.backend != "onnxruntime":
+            raise TargetError(
+                f"Target '{self.name}' does not run in ONNX Runtime, and has no oldest release of "
+                "it.",
+                "Leave it out, or choose a target of ONNX Runtime.",
+            )
+        return replace(self, int4=_in_runtime(self.int4, version), min_runtime=version)
+
     @property
     def runs_on(self) -> str:
         """The CPUs that compute right numbers, in words; empty where the CPU does not matter."""
@@ -283,7 +314,7 @@ class Target:
     def _or_refuse(self, support: _Support | No, what: str) -> _Support:
         if isinstance(support, No):
             raise TargetError(
-                f"Target '{self.name}' cannot run {what}: {support.reason}.",
+                f"Target {self.label} cannot run {what}: {support.reason}.",
                 f"{support.instead}." if support.instead else None,
             )
         return support
@@ -293,6 +324,28 @@ def _without_vnni(support: _Int8Support | No) -> _Int8Support | No:
     if isinstance(support, No) or support.weights_without_vnni is None:
         return support
     return replace(support, weights=support.weights_without_vnni)
+
+
+def _in_runtime(support: WeightOnlySupport | No, version: Version) -> WeightOnlySupport | No:
+    """What of blockwise weights ONNX Runtime of `version` runs."""
+    if isinstance(support, No):
+        return support
+    known = minimum_runtime
+    bits = tuple(bits for bits in support.bits if known.PRODUCTS[bits] <= version)
+    tables = tuple(bits for bits in support.bits if known.TABLES[bits] <= version)
+    first = MinimumRuntime(min(known.TABLES.values()))
+    return replace(
+        support,
+        bits=bits,
+        table_bits=tables,
+        table_lowering=support.table_lowering
+        if tables
+        else No(f"tables in codes came with ONNX Runtime {first.release}"),
+        tied_bits=tables if version >= known.TABLES_OF_BYTES else (),
+        float_zero_points=tuple(
+            bits for bits in support.float_zero_points if known.FLOAT_ZERO_POINTS[bits] <= version
+        ),
+    )
 
 
 def get(name: str) -> Target:

@@ -17,7 +17,7 @@ from onnxq.passes.edit import all_graphs
 from onnxq.passes.forms import packed, plain
 from onnxq.passes.forms.constants import Constants
 from onnxq.passes.forms.stored import StoredMatrix, require
-from onnxq.passes.lower.gather_block_quantized import write_table
+from onnxq.passes.lower.gather_block_quantized import is_typed, write_table
 from onnxq.passes.lower.matmul_nbits import write_product
 from onnxq.passes.remove_unused import RemoveUnused
 
@@ -68,7 +68,12 @@ class ToMatMulNBits(GraphPass):
                         f"padded, its rows of {matrix.length} are no blocks of {matrix.block_size}"
                     )
                 layout = "product" if tied else "table"
-                values = constants.of(matrix, layout, packed.tensors(matrix, as_matrix=not tied))
+                parts = (
+                    plain.tensors(matrix, by_rows=True)
+                    if is_typed(matrix.bits, tied=tied)
+                    else packed.tensors(matrix, as_matrix=not tied)
+                )
+                values = constants.of(matrix, layout, parts)
                 new = write_table(
                     constants.editor, node, values, matrix.bits, matrix.block_size, tied=tied
                 )

@@ -74,6 +74,7 @@ class LowerOps(GraphPass):
                 assert isinstance(support.experts, str)
                 return support.experts
             if op.is_table:
+                assert isinstance(support.table_lowering, str)
                 return support.table_lowering
             codebook = support.codebooks.get(op.weight.format)
             return support.lowering if codebook is None else codebook.lowering

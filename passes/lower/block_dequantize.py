@@ -62,22 +62,27 @@ class BlockDequantize(Lowering):
 
     def parts(self, op: PlannedOp, lazy: LazyWeight) -> dict[str, ir.LazyTensor]:
         """See `Lowering.parts`."""
-        assert isinstance(op.weight.granularity, PerBlock)
-        axis, size = op.weight.granularity.axis, op.weight.granularity.size
-        dtype = op.operands.weight.dtype or ir.DataType.FLOAT
-        number_format = formats.get(op.weight.format)
-        shape = tuple(lazy.source.shape.numpy())
-        outputs = 1 - axis if len(shape) == 2 else None
-        blocks = (*shape[:axis], -(-shape[axis] // size), *shape[axis + 1 :])
-        parts = {
-            "codes": lazy.part(lambda q: q.codes, number_format.dtype, shape, outputs),
-            "scale": lazy.part(lambda q: q.params.scale, dtype, blocks, outputs),
-        }
-        if not op.weight.symmetric:
-            parts["zero_point"] = lazy.part(
-                lambda q: q.params.zero_point, number_format.dtype, blocks, outputs
-            )
-        return parts
+        return plain_parts(op, lazy)
+
+
+def plain_parts(op: PlannedOp, lazy: LazyWeight) -> dict[str, ir.LazyTensor]:
+    """The tensors of a weight whose codes have its own shape."""
+    assert isinstance(op.weight.granularity, PerBlock)
+    axis, size = op.weight.granularity.axis, op.weight.granularity.size
+    dtype = op.operands.weight.dtype or ir.DataType.FLOAT
+    number_format = formats.get(op.weight.format)
+    shape = tuple(lazy.source.shape.numpy())
+    outputs = 1 - axis if len(shape) == 2 else None
+    blocks = (*shape[:axis], -(-shape[axis] // size), *shape[axis + 1 :])
+    parts = {
+        "codes": lazy.part(lambda q: q.codes, number_format.dtype, shape, outputs),
+        "scale": lazy.part(lambda q: q.params.scale, dtype, blocks, outputs),
+    }
+    if not op.weight.symmetric:
+        parts["zero_point"] = lazy.part(
+            lambda q: q.params.zero_point, number_format.dtype, blocks, outputs
+        )
+    return parts
 
 
 LOWERING = BlockDequantize

@@ -169,9 +169,12 @@ class _Insertion:
         if op.tied:
             self._tied[graph, operands.weight] = stored
         axis = 1 - operands.output_axis if transposed else operands.output_axis
-        zero = self._zero_points(stored.codes, axis) if self._has_zero_points(node) else None
+        turned = operands.transposed and not transposed
+        # Up to 1.27, ONNX Runtime takes codes that it transposes for unsigned ones without them.
+        has_zero_points = turned or self._has_zero_points(node)
+        zero = self._zero_points(stored.codes, axis) if has_zero_points else None
         weight = self._dequantize(node, "weight", stored.codes, stored.scale, axis, dtype, zero)
-        if operands.transposed and not transposed:
+        if turned:
             weight = self._editor.node(
                 "Transpose",
                 [weight],
