@@ -9,9 +9,22 @@ Before VNNI, x86 adds two products of an unsigned and a signed byte in 16 bits, 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnxq.targets import Target
 
 _FLAGS = frozenset({"avx512_vnni", "avx_vnni", "asimddp", "i8mm"})
 _CPUINFO = Path("/proc/cpuinfo")
+
+
+def is_meant(target: Target, preset: str) -> bool:
+    """Whether the CPU at hand computes what those do that a static preset of `target` is for."""
+    return (
+        target.cpu_has_vnni is False
+        or target.static(preset).weights_without_vnni is None
+        or has_vnni()
+    )
 
 
 def has_vnni(cpuinfo: Path = _CPUINFO) -> bool:

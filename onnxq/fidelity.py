@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from onnxq import runtime
 from onnxq.calib.feeds import Sample
+from onnxq.cpu import is_meant
 from onnxq.passes.plan import QuantPlan
 from onnxq.passes.qdq.insert import ActivationParams
 from onnxq.passes.qdq.shifts import Shift
@@ -69,7 +70,8 @@ def measure_ops(
     ops = tuple(op for op in again.ops if nodes is None or op.node in nodes)
     twins = add_twins(clone, replace(again, ops=ops), params)
     names = [value.name or "" for value in clone.graph.outputs]
-    session = runtime.session(clone, memory_flat=True)
+    fuse_qdq = is_meant(plan.target, plan.recipe.preset)
+    session = runtime.session(clone, memory_flat=True, fuse_qdq=fuse_qdq)
     totals: dict[str, Array] = {name: np.zeros(()) for name in names}
     with progress("Measuring each op", len(samples)) as advance:
         for sample in samples:

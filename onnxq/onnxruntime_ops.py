@@ -11,6 +11,7 @@ from typing import TypeAlias
 Version: TypeAlias = tuple[int, int]
 
 OLDEST: Version = (1, 17)  # no older release was read
+NEWEST: Version = (1, 32)  # nor a newer one
 
 _OPS: Mapping[Version, tuple[str, ...]] = {
     (1, 18): ("GemmaRotaryEmbedding", "QMoE", "SparseAttention"),

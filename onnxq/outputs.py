@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from onnxq import runtime
 from onnxq.calib.feeds import Sample
+from onnxq.cpu import is_meant
 from onnxq.parts import Part, Parts
 from onnxq.passes.plan import QuantPlan
 from onnxq.passes.qdq.insert import ActivationParams, InsertQdq
@@ -59,7 +60,8 @@ class Outputs:
         CorrectBias(again, shifts or {})(clone)
         InsertQdq(again, params)(clone)
         parts = Parts()
-        for expected, found in zip(self._expected(), self._run(clone, self.samples), strict=True):
+        computed = self._run(clone, self.samples, is_meant(plan.target, plan.recipe.preset))
+        for expected, found in zip(self._expected(), computed, strict=True):
             parts.add(
                 dict(zip(self._names, expected, strict=True)),
                 dict(zip(self._names, found, strict=True)),
@@ -72,7 +74,9 @@ class Outputs:
         if others := self.samples[len(self._kept) :]:
             yield from self._run(self._model, others)
 
-    def _run(self, model: ir.Model, samples: Sequence[Sample]) -> Iterator[list[Array]]:
-        session = runtime.session(model, memory_flat=True)
+    def _run(
+        self, model: ir.Model, samples: Sequence[Sample], fuse_qdq: bool = True
+    ) -> Iterator[list[Array]]:
+        session = runtime.session(model, memory_flat=True, fuse_qdq=fuse_qdq)
         for sample in samples:
             yield runtime.run(session, self._names, sample.feed, sample.label)

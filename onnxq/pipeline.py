@@ -153,7 +153,7 @@ def quantize(
             adds products of 8-bit numbers in 32 bits, as those with VNNI do; None for what the CPU
             at hand does. Weights have 7 bits for those that do not.
         min_runtime: The oldest ONNX Runtime that shall run the result, such as "1.20"; None for
-            what is written for the newest. What each needs is in the report.
+            the one at hand. What the result needs is in the report.
         measure: Measure the latency beside float's, for "ort-cpu" on the CPU at hand.
 
     Raises:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from onnxq import io, observers
+from onnxq import io, observers, runtime
 from onnxq.calib.feeds import HOW_TO_GIVE_DATA
 from onnxq.cpu import has_vnni
 from onnxq.errors import DataError, TargetError
 from onnxq.minimum_runtime import fit_runtime, parse_release
+from onnxq.onnxruntime_ops import NEWEST, Version
 from onnxq.passes import weights
 from onnxq.passes.lower import opset
 from onnxq.passes.prepare import prepare
@@ -39,7 +40,7 @@ def table_of(
         target: Itself, or its name.
         recipe: What is asked of it.
         cpu_has_vnni: Whether they have VNNI; None for what the one at hand has.
-        min_runtime: The oldest release, such as "1.20"; None for the newest.
+        min_runtime: The oldest release, such as "1.20"; None for the one at hand.
 
     Raises:
         RecipeError: There is no such release.
@@ -48,6 +49,8 @@ def table_of(
     target = get_target(target) if isinstance(target, str) else target
     if min_runtime is not None:
         target = target.on_runtime(parse_release(min_runtime))
+    elif not target.builds_engines and (release := runtime.installed_release()) is not None:
+        target = _on_installed(target, parse_release(release))
     if target.depends_on_vnni(recipe.preset):
         return target.on_cpu(has_vnni=has_vnni() if cpu_has_vnni is None else cpu_has_vnni)
     if cpu_has_vnni is not None:
@@ -57,6 +60,11 @@ def table_of(
             "Leave out what says whether the CPU has it.",
         )
     return target
+
+
+def _on_installed(target: Target, version: Version) -> Target:
+    """`target`, if what was measured last is not there yet, on the release that is."""
+    return target if version >= NEWEST else target.on_runtime(version)
 
 
 def require_known(recipe: Recipe, target: Target) -> None:

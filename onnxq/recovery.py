@@ -25,6 +25,7 @@ import onnx_ir as ir
 from onnxq import runtime
 from onnxq.attribution import Noise, shares
 from onnxq.calib.feeds import Sample
+from onnxq.cpu import is_meant
 from onnxq.outputs import Outputs
 from onnxq.parts import Part
 from onnxq.passes.plan import QuantPlan
@@ -212,7 +213,8 @@ def inside(
     """
     clone = model.clone()
     beside = put_beside(clone, plan.again(clone), params, shifts)
-    session = runtime.session(clone, memory_flat=True)
+    fuse_qdq = is_meant(plan.target, plan.recipe.preset)
+    session = runtime.session(clone, memory_flat=True, fuse_qdq=fuse_qdq)
     names = [value.name or "" for value in clone.graph.outputs]
     noise = Noise(beside)
     for sample in samples:

@@ -33,6 +33,7 @@ _PROTOBUF_SAFE_BYTES = 1_500_000_000  # a protobuf ends at 2 GiB, and the graph 
 _FOLDER = "session.model_external_initializers_file_folder_path"
 # It drops a Relu before codes whose zero point is their lowest; of float8 it takes 0 for that.
 _WRONG_FOR_FLOAT8 = ("ReluQuantRewrite",)
+_FUSE_QDQ = ("QDQSelectorActionTransformer",)
 _FLOAT8 = (ir.DataType.FLOAT8E4M3FN, ir.DataType.FLOAT8E5M2)
 _FATAL_ONLY = 4  # errors are raised as exceptions; they need not be printed as well
 
@@ -43,6 +44,7 @@ def session(
     provider: str = "cpu",
     optimize: bool = True,
     memory_flat: bool = False,
+    fuse_qdq: bool = True,
 ) -> ort.InferenceSession:
     """Load `model` into ONNX Runtime.
 
@@ -54,6 +56,8 @@ def session(
         optimize: Whether ONNX Runtime may fuse ops and copy weights into layouts of its own.
         memory_flat: Run nodes in their order, so that values can be dropped early, and keep no
             plan of the memory for each shape: for inputs whose shapes keep changing.
+        fuse_qdq: Whether ops between Q/DQ may run in integers; otherwise they compute in float, of
+            the same codes.
 
     Raises:
         MissingPackageError: ONNX Runtime is not installed.
@@ -77,6 +81,7 @@ def session(
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
     disabled = _WRONG_FOR_FLOAT8 if isinstance(model, ir.Model) and _has_float8(model) else ()
+    disabled = disabled if fuse_qdq else (*disabled, *_FUSE_QDQ)
 
     def load(source: str | bytes) -> ort.InferenceSession:
         try:
@@ -141,6 +146,14 @@ def fitted(session: ort.InferenceSession, feed: Mapping[str, Array]) -> dict[str
         if dtype is not None and array is not None and array.dtype in _FED.values():
             found[spec.name] = array.astype(dtype, copy=False)
     return found
+
+
+def installed_release() -> str | None:
+    """The release of ONNX Runtime at hand, such as "1.32.0"; None if there is none."""
+    try:
+        return str(_onnxruntime().__version__)
+    except MissingPackageError:
+        return None
 
 
 def _onnxruntime() -> Any:  # noqa: ANN401

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxq import formats, targets
+from onnxq import cpu, formats, targets
 from onnxq.cpu import has_vnni
 
 X86 = "processor\t: {}\nvendor_id\t: GenuineIntel\nflags\t\t: fpu avx2 {}\nbugs\t\t: mds\n\n"
@@ -75,3 +75,24 @@ def test_two_products_with_8_bit_weights_do_not(weight: int) -> None:
     assert formats.get(support.weights).qmin <= weight <= formats.get(support.weights).qmax
     highest = formats.get(support.activations.format).qmax
     assert saturates((highest, highest), (weight, weight))
+
+
+@pytest.mark.parametrize("here", [True, False])
+@pytest.mark.parametrize("meant", [None, True, False])
+@pytest.mark.parametrize(
+    ("target", "preset", "differs"),
+    [
+        ("ort-cpu", "int8", True),
+        ("ort-cpu", "int16-activations", False),
+        ("rtx-sm89", "int8", False),
+    ],
+)
+def test_accuracy_is_that_of_the_cpus_that_are_meant(
+    target, preset, differs, meant, here, monkeypatch
+):
+    """Weights of 8 bits overflow here without VNNI: what they are meant for computes otherwise."""
+    monkeypatch.setattr(cpu, "has_vnni", lambda: here)
+    table = targets.get(target)
+    if meant is not None and differs:
+        table = table.on_cpu(has_vnni=meant)
+    assert cpu.is_meant(table, preset) == (here or meant is False or not differs)

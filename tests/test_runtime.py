@@ -10,6 +10,7 @@ import pytest
 from graphs import with_weights
 
 from onnxq import io, runtime
+from onnxq.cpu import has_vnni
 from onnxq.errors import DataError, MissingPackageError, ModelError, OnnxqError
 from onnxq.weightfile import WeightInFile
 
@@ -156,3 +157,25 @@ def test_floats_are_fitted_to_what_a_model_takes():
     assert [array.dtype for array in fitted.values()] == [np.float16, np.int64, np.float32]
     assert fitted["z"] is feed["z"]
     assert feed["x"].dtype == np.float32
+
+
+@pytest.mark.parametrize("fuses", [True, False])
+def test_ops_between_qdq_run_in_float_if_they_shall(fuses, tmp_path):
+    """Two products of 255 and 127 do not fit into the 16 bits of CPUs without VNNI."""
+    text = """
+        g (float[1, 64] x) => (float[1, 4] y)
+        <float s = {1.0}, uint8 z = {0}, int8[64, 4] q, float t = {1.0}> {
+            c = QuantizeLinear(x, s, z)
+            a = DequantizeLinear(c, s, z)
+            w = DequantizeLinear(q, t)
+            y = MatMul(a, w)
+        }
+        """
+    model = ir.from_onnx_text(f'<ir_version: 10, opset_import: ["" : 17]> {text}')
+    codes = model.graph.initializers["q"]
+    codes.const_value = ir.tensor(np.full((64, 4), 127, np.int8), name="q")
+    (y,) = runtime.session(model, fuse_qdq=fuses).run(
+        None, {"x": np.full((1, 64), 255, np.float32)}
+    )
+    exact = 64 * 255 * 127
+    assert (y == exact).all() or (fuses and not has_vnni())
