@@ -19,12 +19,11 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def is_meant(target: Target, preset: str) -> bool:
-    """Whether the CPU at hand computes what those do that a static preset of `target` is for."""
-    return (
-        target.cpu_has_vnni is False
-        or target.static(preset).weights_without_vnni is None
-        or has_vnni()
-    )
+    """Whether the CPU at hand computes what the hardware does that a preset of `target` is for.
+
+    Products of signed bytes saturate without VNNI as well: the activation is made unsigned there.
+    """
+    return preset != "int8" or target.cpu_has_vnni is False or has_vnni()
 
 
 def has_vnni(cpuinfo: Path = _CPUINFO) -> bool:

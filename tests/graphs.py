@@ -4,13 +4,26 @@ import dataclasses
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 
 from onnxq import runtime, targets
+from onnxq.cpu import has_vnni
 from onnxq.passes.plan import QuantPlan, make_plan
 from onnxq.recipe import resolve
 from onnxq.targets import StaticSupport, Yes
 from onnxq.targets.base import OP_KINDS
 from onnxq.types import Array
+
+# Whether weights are for CPUs with VNNI, where the integers of those can be computed.
+VNNI = [
+    pytest.param(
+        True,
+        marks=pytest.mark.skipif(
+            not has_vnni(), reason="8-bit products overflow on this CPU, which has no VNNI"
+        ),
+    ),
+    False,
+]
 
 
 def with_weights(graph: str, opset: int = 17, **given: Array) -> ir.Model:

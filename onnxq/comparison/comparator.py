@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from onnxq import io, runtime
+from onnxq import io, registry, runtime, targets
 from onnxq.calib.feeds import DataLike, FeedSource, open_feeds
 from onnxq.calib.inputs import model_inputs
 from onnxq.comparison.accumulate import OutputComparison, OutputError
+from onnxq.cpu import has_vnni
 from onnxq.errors import ModelError
 from onnxq.progress import progress
 
@@ -111,8 +112,13 @@ def compare(
     _require_same_inputs(*models)
     feeds = open_feeds(data, models[0])
     left, right = (
-        runtime.session(source, provider=provider, memory_flat=True)
-        for source in map(_for_session, (reference, candidate), models)
+        runtime.session(
+            _for_session(given, loaded),
+            provider=provider,
+            memory_flat=True,
+            fuse_qdq=_computes_here(loaded),
+        )
+        for given, loaded in zip((reference, candidate), models, strict=True)
     )
     names, matched_by = _pair_outputs(left, right)
     errors = [
@@ -151,6 +157,14 @@ def _load(model: ModelLike) -> ir.Model:
 def _for_session(given: ModelLike, loaded: ir.Model) -> ir.Model | Path:
     """The path where there is one: ONNX Runtime maps the weights of a file into memory."""
     return Path(given) if isinstance(given, str | os.PathLike) else loaded
+
+
+def _computes_here(model: ir.Model) -> bool:
+    """Whether the CPU at hand computes integers as the hardware does that `model` is for."""
+    name = model.metadata_props.get("onnxq.target", "")
+    known = name in registry.names("onnxq.targets")
+    is_engine = known and targets.get(name).builds_engines
+    return not is_engine or has_vnni()
 
 
 def _require_same_inputs(reference: ir.Model, candidate: ir.Model) -> None:

@@ -171,7 +171,8 @@ class _Insertion:
         axis = 1 - operands.output_axis if transposed else operands.output_axis
         turned = operands.transposed and not transposed
         # Up to 1.27, ONNX Runtime takes codes that it transposes for unsigned ones without them.
-        has_zero_points = turned or self._has_zero_points(node)
+        is_turned_int8 = turned and stored.codes.dtype == ir.DataType.INT8
+        has_zero_points = is_turned_int8 or self._has_zero_points(node)
         zero = self._zero_points(stored.codes, axis) if has_zero_points else None
         weight = self._dequantize(node, "weight", stored.codes, stored.scale, axis, dtype, zero)
         if turned:

@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from graphs import compute, random_feed, with_weights
+from graphs import VNNI, compute, random_feed, with_weights
 from grids import dequantized
 
 from onnxq import io, targets
@@ -19,6 +19,7 @@ from onnxq.recipe import resolve
 from onnxq.types import PerAxis, PerBlock, QuantSpec
 
 CPU = targets.get("ort-cpu")
+HERE = CPU.on_cpu(has_vnni=has_vnni())
 
 FORMS = {
     "matmul": ("float[3, 64] x, float[64, 24] w", "[op] y = MatMul(x, w)"),
@@ -76,18 +77,7 @@ def fused(model, tmp_path):
     return Counter(node.op_type for node in ir.from_proto(onnx.load(optimized)).graph.all_nodes())
 
 
-@pytest.mark.parametrize(
-    "vnni",
-    [
-        pytest.param(
-            True,
-            marks=pytest.mark.skipif(
-                not has_vnni(), reason="8-bit products overflow on this CPU, which has no VNNI"
-            ),
-        ),
-        False,
-    ],
-)
+@pytest.mark.parametrize("vnni", VNNI)
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_computed_and_fused(form, vnni, tmp_path):
     reference, model = model_of(form), model_of(form)
@@ -147,7 +137,7 @@ def test_a_product_in_a_branch_and_in_a_loop(tmp_path):
 def test_half_precision_is_quantized_in_float(form, dtype):
     model = model_of(form, dtype)
     reference, own = model_of(form), model_of(form)
-    lowered(model)
+    lowered(model, HERE)
     assert model.graph.outputs[0].dtype.name.lower() == dtype
     ops = Counter(node.op_type for node in model.graph)
     assert ops["Cast"] == 3
@@ -177,7 +167,7 @@ def lstm(inputs="all", direction="forward", more="", dtype="float"):
     return with_weights(text.replace("float", dtype), **LENGTHS)
 
 
-@pytest.mark.parametrize("vnni", [True, False])
+@pytest.mark.parametrize("vnni", VNNI)
 @pytest.mark.parametrize("inputs", INPUTS)
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 def test_lstm(direction, inputs, vnni):
