@@ -160,22 +160,18 @@ def test_floats_are_fitted_to_what_a_model_takes():
 
 
 @pytest.mark.parametrize("fuses", [True, False])
-def test_ops_between_qdq_run_in_float_if_they_shall(fuses, tmp_path):
+def test_ops_between_qdq_run_in_float_if_they_shall(fuses):
     """Two products of 255 and 127 do not fit into the 16 bits of CPUs without VNNI."""
     text = """
-        g (float[1, 64] x) => (float[1, 4] y)
-        <float s = {1.0}, uint8 z = {0}, int8[64, 4] q, float t = {1.0}> {
-            c = QuantizeLinear(x, s, z)
-            a = DequantizeLinear(c, s, z)
-            w = DequantizeLinear(q, t)
-            y = MatMul(a, w)
+        g (float[1, 64] x, float ws, uint8 wz, int8[64, 4] wq) => (float[1, 4] y) {
+            c = QuantizeLinear(x, ws, wz)
+            a = DequantizeLinear(c, ws, wz)
+            b = DequantizeLinear(wq, ws)
+            y = MatMul(a, b)
         }
         """
-    model = ir.from_onnx_text(f'<ir_version: 10, opset_import: ["" : 17]> {text}')
-    codes = model.graph.initializers["q"]
-    codes.const_value = ir.tensor(np.full((64, 4), 127, np.int8), name="q")
-    (y,) = runtime.session(model, fuse_qdq=fuses).run(
-        None, {"x": np.full((1, 64), 255, np.float32)}
-    )
+    model = with_weights(text, ws=np.ones(()), wz=np.zeros(()), wq=np.full((64, 4), 127))
+    feed = {"x": np.full((1, 64), 255, np.float32)}
+    (y,) = runtime.session(model, fuse_qdq=fuses).run(None, feed)
     exact = 64 * 255 * 127
     assert (y == exact).all() or (fuses and not has_vnni())
