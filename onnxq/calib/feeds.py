@@ -123,7 +123,7 @@ class FeedSource:
                 continue
             given.add(sample)
             yield sample
-        if given.seen + held_out.seen < _HELD_OUT_FROM:
+        if given.seen + held_out.seen < _HELD_OUT_FROM or not given.seen:  # or all are alike
             for sample in held_out.samples:
                 given.add(sample)
                 yield sample

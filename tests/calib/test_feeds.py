@@ -215,3 +215,10 @@ def test_something_is_always_given(model):
         source = open_feeds((each for each in [data]), model).hold_out()
         assert len(list(source)) == 1
         assert len(source.some()) == 1
+
+
+def test_feeds_that_are_all_alike_are_not_all_held_out(model):
+    for data in varied(12):
+        source = open_feeds([data] * 20, model).hold_out()
+        assert len(list(source)) > 0
+        assert len(source.some()) > 0
