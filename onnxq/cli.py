@@ -374,6 +374,8 @@ def compare(
     else:
         header, *rows = comparison.to_rows()
         print_table(header, rows)
+    for name in comparison.skipped:
+        say(f"note: output '{name}' is no tensor of numbers, and was not compared")
     if min_sqnr is not None and not comparison.min_sqnr_db >= min_sqnr:
         say(f"The lowest SQNR is {comparison.min_sqnr_db:.2f} dB; {min_sqnr:.2f} dB was asked for.")
         raise typer.Exit(1)

@@ -19,17 +19,14 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from onnxq.externals import read_when_asked
+from onnxq.fields import GRAPH_INITIALIZER, MODEL_GRAPH, TENSOR_RAW_DATA, field_header
 from onnxq.writebehind import WriteBehind
 
 Layout: TypeAlias = Literal["inside", "beside"]
 
 _STREAMED_BYTES = 1024  # smaller weights are written with the graph
 _ALIGNMENT = 64  # of weights in a data file: what vector loads want
-
-# Field numbers of onnx.proto, as the tag of a length-delimited field.
-_MODEL_GRAPH = bytes([7 << 3 | 2])
-GRAPH_INITIALIZER = bytes([5 << 3 | 2])
-_TENSOR_RAW_DATA = bytes([9 << 3 | 2])
 
 
 class _Streamed(NamedTuple):
@@ -127,11 +124,11 @@ def _write_inside(
         file.write(skeleton.SerializeToString())
         sizes = [_tensor_size(header, tensor) for header, tensor in fields]
         total = len(head) + sum(len(field_header(GRAPH_INITIALIZER, size)) + size for size in sizes)
-        file.write(field_header(_MODEL_GRAPH, total) + head)
+        file.write(field_header(MODEL_GRAPH, total) + head)
         with WriteBehind(file, waiting_bytes) as behind:
             for (header, tensor), size in zip(fields, sizes, strict=True):
                 start = field_header(GRAPH_INITIALIZER, size) + header
-                start += field_header(_TENSOR_RAW_DATA, tensor.nbytes)
+                start += field_header(TENSOR_RAW_DATA, tensor.nbytes)
                 _write_tensor(start, tensor, behind, on_weight)
 
 
@@ -140,6 +137,7 @@ def _skeleton(
 ) -> tuple[list[_Streamed], onnx.ModelProto]:
     """The model with its large weights as references into `data`, and those weights in order."""
     outline = model.clone()
+    read_when_asked(outline, weights_below=_STREAMED_BYTES)
     large = [
         (value, value.const_value)
         for value in outline.graph.initializers.values()
@@ -196,17 +194,7 @@ def _without_data(proto: onnx.TensorProto) -> onnx.TensorProto:
 
 
 def _tensor_size(header: bytes, tensor: ir.TensorProtocol) -> int:
-    return len(header) + len(field_header(_TENSOR_RAW_DATA, tensor.nbytes)) + tensor.nbytes
-
-
-def field_header(tag: bytes, size: int) -> bytes:
-    """What stands before the `size` bytes of a field."""
-    varint = bytearray()
-    while size > 0x7F:
-        varint.append(size & 0x7F | 0x80)
-        size >>= 7
-    varint.append(size)
-    return tag + bytes(varint)
+    return len(header) + len(field_header(TENSOR_RAW_DATA, tensor.nbytes)) + tensor.nbytes
 
 
 def release(tensor: ir.TensorProtocol) -> None:

@@ -22,6 +22,23 @@ from onnxq.types import Array
 _KEPT_BYTES = 64 << 20
 
 
+def judged(model: ir.Model) -> list[ir.Value]:
+    """The outputs that are tensors, each once; sequences and optionals are not compared."""
+    others = (ir.SequenceType, ir.OptionalType)
+    outputs = dict.fromkeys(model.graph.outputs)
+    return [value for value in outputs if not isinstance(value.type, others)]
+
+
+def unjudged(model: ir.Model) -> list[str]:
+    """What is said of the outputs that are not judged."""
+    others = set(model.graph.outputs) - set(judged(model))
+    return [
+        f"Output '{value.name}' is no tensor: its accuracy was not judged."
+        for value in model.graph.outputs
+        if value in others
+    ]
+
+
 class Outputs:
     """What quantization does to the outputs of a model.
 
@@ -36,7 +53,7 @@ class Outputs:
     def __init__(self, model: ir.Model, samples: Sequence[Sample]) -> None:
         self.samples = samples
         self._model = model
-        self._names = list(dict.fromkeys(value.name or "" for value in model.graph.outputs))
+        self._names = [value.name or "" for value in judged(model)]
         self._kept: list[list[Array]] = []
         room = _KEPT_BYTES
         for found in self._run(model, samples):
@@ -79,4 +96,6 @@ class Outputs:
     ) -> Iterator[list[Array]]:
         session = runtime.session(model, memory_flat=True, fuse_qdq=fuse_qdq)
         for sample in samples:
-            yield runtime.run(session, self._names, sample.feed, sample.label)
+            # No name would stand for all outputs.
+            named = bool(self._names)
+            yield runtime.run(session, self._names, sample.feed, sample.label) if named else []

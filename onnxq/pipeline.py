@@ -23,8 +23,9 @@ from onnxq.errors import DataError, RecipeError
 from onnxq.expected import expected_sqnr
 from onnxq.garbage import rarely_collected
 from onnxq.latency import Latency, measure_latency, require_measurable
-from onnxq.minimum_runtime import fit_runtime, minimum_runtime
+from onnxq.minimum_runtime import MinimumRuntime, fit_runtime, minimum_runtime
 from onnxq.onnxfile import stored_bytes
+from onnxq.outputs import unjudged
 from onnxq.passes import weights
 from onnxq.passes.plan import CANDIDATES, QuantPlan, make_plan
 from onnxq.passes.qdq.insert import InsertQdq
@@ -32,7 +33,7 @@ from onnxq.passes.rewrite import rewrite, set_activation_type
 from onnxq.passes.store_codes import StoreCodes, can_store
 from onnxq.passes.transforms.fold_scales import fold_scales
 from onnxq.passes.transforms.rotate import rotate as rotate_stream
-from onnxq.preparation import prepared, require_data, require_known, table_of
+from onnxq.preparation import NOTES, prepared, require_data, require_known, table_of
 from onnxq.recipe import RecipeLike, resolve
 from onnxq.report import Report
 from onnxq.reporting import make_report, write_metadata
@@ -219,13 +220,12 @@ def quantize(
     plan = spend(own, plan, moments)
     expected = expected_sqnr(plan, moments)
     plan = plan.kept_wide(rewrite(own, plan, moments))
-    if target.min_runtime is not None:
-        fit_runtime(own, target.min_runtime)
+    needs = _needs(own, target)
     latency = _latency(model, own, feeds) if measure else None
-    needs = None if target.builds_engines else minimum_runtime(own)
     report = make_report(
         model, plan, store, measured, before, stored_bytes(own), latency, expected, needs
     )
+    report.warnings.extend([*own.meta[NOTES], *(unjudged(own) if measured.parts else [])])
     write_metadata(own, report)
     require_met(own, plan)
     return QuantizeResult(own, report)
@@ -291,6 +291,17 @@ def plan(
     rotated, _ = rotate_stream(own, make_plan(own, resolved, target), {})
     planned = spend(own, rotated, {})
     return planned.kept_wide(set_activation_type(own, planned))
+
+
+def _needs(model: ir.Model, target: Target) -> MinimumRuntime | None:
+    """The oldest ONNX Runtime that runs the result; None if it is for an engine.
+
+    Raises:
+        TargetError: It is newer than the one asked for.
+    """
+    if target.min_runtime is not None:
+        fit_runtime(model, target.min_runtime)
+    return None if target.builds_engines else minimum_runtime(model)
 
 
 def _latency(model: ModelLike, quantized: ir.Model, feeds: FeedSource | None) -> Latency:

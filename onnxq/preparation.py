@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _QDQ_OPSET = 13  # the first with per-channel scales
 _HALF_QDQ_OPSET = 19  # the first with float16 and bfloat16 scales
+NOTES = "onnxq.notes"  # in the `meta` of a prepared model: what the user should know of it
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
@@ -115,7 +116,7 @@ def prepared(model: ModelLike, recipe: Recipe, target: Target) -> ir.Model:
         TargetError: The target cannot run what the recipe asks for.
     """
     own = io.load(model)
-    _prepare(own, _least_opset(recipe, target))
+    _prepare(own, _least_opset(recipe, target), writes_qdq=_writes_qdq(recipe, target))
     make_products(own, recipe, target)
     if target.min_runtime is not None:
         fit_runtime(own, target.min_runtime)
@@ -131,13 +132,22 @@ def observed(model: ModelLike) -> ir.Model:
         ModelError: There is none, or it is not valid.
     """
     own = io.load(model)
-    _prepare(own, _QDQ_OPSET)
+    _prepare(own, _QDQ_OPSET, writes_qdq=True)
     return own
 
 
-def _prepare(model: ir.Model, least_opset: int) -> None:
+def _prepare(model: ir.Model, least_opset: int, *, writes_qdq: bool) -> None:
     half = any(v.dtype in _HALF for v in model.graph.initializers.values())
-    prepare(model, max(least_opset, _HALF_QDQ_OPSET) if half else least_opset)
+    least = max(least_opset, _HALF_QDQ_OPSET) if half else least_opset
+    model.meta[NOTES] = prepare(model, least, writes_qdq=writes_qdq)
+
+
+def _writes_qdq(recipe: Recipe, target: Target) -> bool:
+    """Whether the ops QuantizeLinear or DequantizeLinear will be in the result."""
+    if recipe.is_static:
+        return True
+    lowering = recipe.preset == "int4" and target.weight_only().lowering
+    return lowering == "block-dequantize"
 
 
 def _least_opset(recipe: Recipe, target: Target) -> int:

@@ -20,7 +20,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxq.errors import ModelError
-from onnxq.onnxfile import GRAPH_INITIALIZER, field_header
+from onnxq.fields import GRAPH_INITIALIZER, field_header
 from onnxq.types import Array
 
 _LEFT_BYTES = 4096  # smaller weights are read with the graph

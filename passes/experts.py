@@ -46,6 +46,8 @@ def describe_experts(node: ir.Node) -> Operands | No:
             return NOT_CONSTANT
         if tensor.dtype not in FLOATS or len(tensor.shape.numpy()) != 3:
             return No("its weights are no stacks of matrices of floats")
+        if not tensor.size:
+            return No("its weights are empty")
     if (reason := _uncomputed(node)) is not None:
         return No(f"{reason}, which ONNX Runtime's QMoE does not compute on the CPU")
     return Operands(

@@ -62,7 +62,7 @@ def stack_of(node: ir.Node) -> Stack | None:
         transposed = [*producer.attributes.get_ints("perm", [])] == _MATRICES
         value = producer.inputs[0] if transposed else value
     tensor = constant(value)
-    if value is None or tensor is None or tensor.dtype not in FLOATS:
+    if value is None or tensor is None or tensor.dtype not in FLOATS or not tensor.size:
         return None
     return Stack(value, transposed) if len(tensor.shape.numpy()) == 3 else None
 

@@ -45,7 +45,13 @@ def is_fixed(parameter: defs.OpSchema.FormalParameter) -> bool:
 
 def float_inputs(node: ir.Node) -> list[int]:
     """The indices of the inputs that are floats."""
-    return [i for i, v in enumerate(node.inputs) if v is not None and v.dtype in FLOATS]
+    return [i for i, v in enumerate(node.inputs) if v is not None and is_float(v)]
+
+
+def is_float(value: ir.Value) -> bool:
+    """Whether it is a tensor of floats, not a sequence of such."""
+    is_other = isinstance(value.type, (ir.SequenceType, ir.OptionalType))
+    return value.dtype in FLOATS and not is_other
 
 
 def is_statistic(node: ir.Node, index: int) -> bool:

@@ -96,7 +96,10 @@ def _need(node: ir.Node, model: ir.Model, narrow: ir.DataType) -> str | None:
     name = narrow.name.lower()
     if node.op_type == "Cast":
         return _need_of_cast(node)
-    touches = any(v is not None and v.dtype in FLOATS for v in (*node.inputs, *node.outputs))
+    values = [value for value in (*node.inputs, *node.outputs) if value is not None]
+    if any(isinstance(value.type, (ir.SequenceType, ir.OptionalType)) for value in values):
+        return "it reads or makes a sequence or an optional, which keeps its type"
+    touches = any(value.dtype in FLOATS for value in values)
     if not touches:
         return None
     if node.op_type in _SENSITIVE:

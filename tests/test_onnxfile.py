@@ -181,13 +181,3 @@ def test_bytes_stored():
     packed = np.ones((3, 5), ml_dtypes.int4)
     assert stored_bytes(model_of({"a": packed, "b": np.ones(2, np.float32)})) == 8 + 8
     assert stored_bytes(model_of({"text": ["a", "bc"]})) == 3
-
-
-def test_field_numbers_are_those_of_onnx():
-    numbers = {
-        onnxfile._MODEL_GRAPH: onnx.ModelProto.DESCRIPTOR.fields_by_name["graph"],
-        onnxfile.GRAPH_INITIALIZER: onnx.GraphProto.DESCRIPTOR.fields_by_name["initializer"],
-        onnxfile._TENSOR_RAW_DATA: onnx.TensorProto.DESCRIPTOR.fields_by_name["raw_data"],
-    }
-    for tag, field in numbers.items():
-        assert tag[0] == field.number << 3 | 2

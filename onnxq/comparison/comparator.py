@@ -46,6 +46,7 @@ class Comparison:
         samples: The number of feeds.
         is_random: Whether the data was made up, so that the numbers mean little.
         matched_by: "name" or "position": how outputs were paired.
+        skipped: The outputs that are no tensors of numbers, and were not compared.
     """
 
     outputs: tuple[OutputComparison, ...]
@@ -53,6 +54,7 @@ class Comparison:
     samples: int
     is_random: bool
     matched_by: str
+    skipped: tuple[str, ...] = ()
 
     @property
     def min_sqnr_db(self) -> float:
@@ -123,7 +125,7 @@ def compare(
     names, matched_by = _pair_outputs(left, right)
     errors = [
         OutputError(output.name, output.shape, output.type in _FLOATS)
-        for output in left.get_outputs()
+        for output in _of_numbers(left)
     ]
     samples = 0
     with progress("Comparing", feeds.length) as advance:
@@ -147,6 +149,7 @@ def compare(
         samples=samples,
         is_random=feeds.is_random,
         matched_by=matched_by,
+        skipped=tuple(o.name for o in left.get_outputs() if o.type not in _NUMBERS),
     )
 
 
@@ -187,13 +190,13 @@ def _pair_outputs(
     reference: ort.InferenceSession, candidate: ort.InferenceSession
 ) -> tuple[dict[str, str], str]:
     """The candidate's output for each of the reference's, and how they were paired."""
-    left, right = reference.get_outputs(), candidate.get_outputs()
-    for output in (*left, *right):
-        if output.type not in _NUMBERS:
-            raise ModelError(
-                f"Output '{output.name}' is a {output.type}; only tensors of numbers are compared.",
-                "Export the model with such tensors as its outputs.",
-            )
+    left, right = _of_numbers(reference), _of_numbers(candidate)
+    if not left:
+        found = ", ".join(_described(reference.get_outputs()))
+        raise ModelError(
+            f"No output is a tensor of numbers, which alone are compared: {found}.",
+            "Export the model with such tensors as its outputs.",
+        )
     names = [output.name for output in left]
     if {output.name for output in right} == set(names):
         return {name: name for name in names}, "name"
@@ -201,10 +204,15 @@ def _pair_outputs(
     if len(left) == len(right) and all(_agree(one.shape, other.shape) for one, other in pairs):
         return {one.name: other.name for one, other in pairs}, "position"
     raise ModelError(
-        f"The outputs do not match: the reference has {', '.join(_described(left))}; "
-        f"the candidate has {', '.join(_described(right))}.",
+        f"The outputs do not match: the reference has "
+        f"{', '.join(_described(reference.get_outputs()))}; the candidate has "
+        f"{', '.join(_described(candidate.get_outputs()))}.",
         "Compare a model with what was made from it.",
     )
+
+
+def _of_numbers(session: ort.InferenceSession) -> list[Any]:
+    return [output for output in session.get_outputs() if output.type in _NUMBERS]
 
 
 def _agree(one: list[Any], other: list[Any]) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
-import onnx
 import onnx_ir as ir
 from onnxscript import version_converter
 
 from onnxq.errors import ModelError
 from onnxq.passes.base import GraphPass
+from onnxq.passes.prepare.lower_opset import least_ir_version
+from onnxq.passes.quiet import quiet
 
 
 class RaiseOpset(GraphPass):
@@ -37,7 +36,8 @@ class RaiseOpset(GraphPass):
             )
         if found >= self.opset:
             return 0
-        with _quiet("onnxscript.version_converter"):
+        declared = [(value.type, value.shape) for value in model.graph.outputs]
+        with quiet("onnxscript.version_converter"):
             version_converter.convert_version(model, self.opset, fallback=True)
         if model.opset_imports[""] != self.opset:
             raise ModelError(
@@ -45,21 +45,8 @@ class RaiseOpset(GraphPass):
                 "takes it there.",
                 f"Export it again with opset {self.opset} or newer.",
             )
+        for value, (kind, shape) in zip(model.graph.outputs, declared, strict=True):
+            value.type, value.shape = kind or value.type, shape or value.shape
         # An IR version says which fields a file may hold; each opset came with one.
-        needed = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", self.opset)])
-        model.ir_version = max(model.ir_version, needed)
+        model.ir_version = max(model.ir_version, least_ir_version(self.opset))
         return 1
-
-
-class _quiet:
-    """Keep a logger below errors while the block runs."""
-
-    def __init__(self, name: str) -> None:
-        self._logger = logging.getLogger(name)
-
-    def __enter__(self) -> None:
-        self._level = self._logger.level
-        self._logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        self._logger.setLevel(self._level)

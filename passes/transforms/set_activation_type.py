@@ -23,6 +23,7 @@ from onnxq.passes.value_types import (
     formal,
     infer_types,
     is_fixed,
+    is_float,
     is_statistic,
     schema,
 )
@@ -115,12 +116,15 @@ class _Conversion:
             for index, output in enumerate(node.outputs):
                 # A Cast to the type of an output of the model is there for that.
                 as_given = node.op_type == "Cast" and output.is_graph_output()
-                if output.dtype in FLOATS and not as_given:
+                if is_float(output) and not as_given:
                     self._retype(output, self._output_dtype(node, index))
             self._set_attributes(node)
+        restored: dict[ir.Value, ir.Value] = {}
         for index, (value, given) in enumerate(outputs):
-            if given is not None and given in FLOATS and value.dtype != given:
-                self._restore_output(index, value, given)
+            if given is not None and is_float(value) and value.dtype != given:
+                if value not in restored:
+                    restored[value] = self._restored(value, given)
+                self._graph.outputs[index] = restored[value]
         return self._edits
 
     def _wanted(self, node: ir.Node) -> dict[int, ir.DataType]:
@@ -207,13 +211,13 @@ class _Conversion:
         if name in node.attributes:
             node.attributes[name] = ir.AttrInt64(name, int(dtype))
 
-    def _restore_output(self, index: int, value: ir.Value, dtype: ir.DataType) -> None:
-        """Let an output of the model have a type, under its name."""
+    def _restored(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+        """An output of the model in its type, under its name."""
         name = value.name
         value.name = self._editor.names.new(f"{name}_{self._dtype.name.lower()}")
         cast = self._cast_of(value, dtype)
         cast.name = name
-        self._graph.outputs[index] = cast
+        return cast
 
     def _retype(self, value: ir.Value, dtype: ir.DataType) -> None:
         if value.dtype != dtype:

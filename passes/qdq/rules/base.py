@@ -75,6 +75,8 @@ def find_weight(value: ir.Value | None) -> Weight | No:
         return NOT_CONSTANT
     if tensor.dtype not in _FLOATS:
         return No(f"its weight is {tensor.dtype.name.lower()}; float32, float16 or bfloat16 needed")
+    if not tensor.size:
+        return No(f"its weight, of shape {list(tensor.shape.numpy())}, is empty")
     return Weight(value, transposed)
 
 
