@@ -39,6 +39,29 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_DEFECT = 70  # the exit code of a program that fails for a reason of its own
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import onnxq  # noqa: PLC0415
+
+        print(f"onnxq {onnxq.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Quantize ONNX models for the hardware that they will run on, and prove what runs."""
+
+
 Model = Annotated[Path, typer.Argument(help="An ONNX file.", show_default=False)]
 Provider = Annotated[str, typer.Option(help="Where ONNX Runtime runs: cpu or cuda.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -449,6 +472,8 @@ def main() -> None:
     # Threads of NumPy's BLAS need not spin while they wait. NumPy, not imported yet, reads this.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     warnings.showwarning = lambda message, *_args, **_kwargs: say(f"warning: {message}")
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
         with rarely_collected():
             app()
@@ -458,3 +483,12 @@ def main() -> None:
     except KeyboardInterrupt:
         say("interrupted")
         sys.exit(130)
+    except Exception as failure:
+        if debug:
+            raise
+        what = " ".join(str(failure).split())
+        say(
+            f"error: onnxq has a defect, which `onnxq {' '.join(sys.argv[1:3])}` met: "
+            f"{type(failure).__name__}: {what}. Run it again with --debug for the traceback."
+        )
+        sys.exit(_DEFECT)

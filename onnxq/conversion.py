@@ -19,7 +19,7 @@ import onnx_ir as ir
 from onnxq import io
 from onnxq.errors import ModelError, RecipeError
 from onnxq.passes.forms import ToBlockDequantize, ToMatMulNBits
-from onnxq.reporting import METADATA
+from onnxq.reporting import METADATA, set_producer
 from onnxq.saving import save_checked
 
 if TYPE_CHECKING:
@@ -99,4 +99,5 @@ def convert(model: ModelLike, *, to: str) -> ConvertResult:
             "Quantize it first, or check that it is not in this form already.",
         )
     own.metadata_props[f"{METADATA}.form"] = to
+    set_producer(own)
     return ConvertResult(own, to, count, tuple(form.notes))

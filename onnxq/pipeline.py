@@ -103,7 +103,7 @@ def quantize(
     recipe: RecipeLike | None = None,
     calibration: DataLike | None = None,
     stats: str | os.PathLike[str] | CalibStore | None = None,
-    exclude: Iterable[str] = (),
+    exclude: str | Iterable[str] = (),
     bits: int | str | None = None,
     size_budget: int | str | None = None,
     bits_per_weight: float | None = None,
@@ -131,7 +131,7 @@ def quantize(
         stats: Statistics made by `onnxq.calibrate` from this model: ranges are taken from them.
             With data beside them the ops are measured on it; without, an op that would be harmed
             goes unnoticed.
-        exclude: Shell-style patterns of the names of nodes or weights to leave in float.
+        exclude: Shell-style patterns of the names of nodes or weights to leave in float, or one.
         bits: For "int4": of the weights' codes, 2, 4 or 8; "nf4" for 4 bits that stand for the
             values of a codebook, in ONNX Runtime; or "auto" for those that do least damage within a
             budget, each weight its own.
@@ -163,7 +163,7 @@ def quantize(
     resolved = resolve(
         preset,
         recipe,
-        tuple(exclude),
+        exclude,
         recovery,
         bits=bits,
         size_budget=size_budget,
@@ -238,7 +238,7 @@ def plan(
     target: str | Target,
     preset: str | None = None,
     recipe: RecipeLike | None = None,
-    exclude: Iterable[str] = (),
+    exclude: str | Iterable[str] = (),
     bits: int | str | None = None,
     size_budget: int | str | None = None,
     bits_per_weight: float | None = None,
@@ -275,7 +275,7 @@ def plan(
     resolved = resolve(
         preset,
         recipe,
-        tuple(exclude),
+        exclude,
         bits=bits,
         size_budget=size_budget,
         bits_per_weight=bits_per_weight,

@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -337,7 +337,7 @@ def preset(name: str) -> Recipe:
 def resolve(
     preset_name: str | None = None,
     recipe: RecipeLike | None = None,
-    exclude: tuple[str, ...] = (),
+    exclude: str | Iterable[str] = (),
     recovery: Mapping[str, float] | Literal[False] | None = None,
     *,
     bits: int | str | None = None,
@@ -400,11 +400,23 @@ def resolve(
     merged["conv_as_matmul"] = conv_as_matmul or merged["conv_as_matmul"]
     merged["activation_dtype"] = activation_dtype or merged["activation_dtype"]
     merged["rotate"] = merged["rotate"] if rotate is None else rotate
-    merged["exclude"] = (*merged["exclude"], *exclude)
+    merged["exclude"] = (*_patterns(merged["exclude"]), *_patterns(exclude))
     try:
         return Recipe.model_validate(merged)
     except ValidationError as failure:
         raise RecipeError(f"The recipe is wrong: {_problems(failure)}.") from failure
+
+
+def _patterns(given: object) -> tuple[object, ...]:
+    """One pattern, or several."""
+    if isinstance(given, str):
+        return (given,)
+    if not isinstance(given, Iterable):
+        raise RecipeError(
+            f"The recipe is wrong: exclude: {given!r} is no pattern of names.",
+            "Give a pattern such as '*lm_head*', or a list of them; leave it out for none.",
+        )
+    return tuple(given)
 
 
 def _bits_and_budget(

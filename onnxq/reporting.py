@@ -198,8 +198,17 @@ def _json_number(found: float | None) -> float | str | None:
     return str(found)  # JSON has no infinity
 
 
+def set_producer(model: ir.Model) -> None:
+    """Write who made the file, without which some readers refuse it, and who made its source."""
+    if model.producer_name and model.producer_name != METADATA:
+        source = f"{model.producer_name} {model.producer_version or ''}".strip()
+        model.metadata_props[f"{METADATA}.source_producer"] = source
+    model.producer_name, model.producer_version = METADATA, onnxq.__version__
+
+
 def write_metadata(model: ir.Model, report: Report) -> None:
     """Write into the model what `onnxq inspect` tells of it."""
+    set_producer(model)
     model.metadata_props[f"{METADATA}.version"] = report.onnxq_version
     model.metadata_props[f"{METADATA}.target"] = report.target
     if report.runs_on:

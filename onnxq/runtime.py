@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from onnxq import io
 from onnxq.errors import DataError, MissingPackageError, ModelError, OnnxqError, OutputError
 from onnxq.onnxfile import stored_bytes
 from onnxq.types import Array
@@ -80,7 +81,7 @@ def session(
     if not optimize:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
-    disabled = _WRONG_FOR_FLOAT8 if isinstance(model, ir.Model) and _has_float8(model) else ()
+    disabled = _WRONG_FOR_FLOAT8 if optimize and _has_float8(model) else ()
     disabled = disabled if fuse_qdq else (*disabled, *_FUSE_QDQ)
 
     def load(source: str | bytes) -> ort.InferenceSession:
@@ -187,8 +188,26 @@ def _external(model: ir.Model) -> Iterator[ir.ExternalTensor]:
     return (weight for weight in weights if isinstance(weight, ir.ExternalTensor))
 
 
-def _has_float8(model: ir.Model) -> bool:
-    return any(v.dtype in _FLOAT8 for g in model.graphs() for v in g.initializers.values())
+def _has_float8(model: ir.Model | str | os.PathLike[str]) -> bool:
+    """Whether a constant, or what a node makes, is in 8-bit floats."""
+    model = model if isinstance(model, ir.Model) else io.load(model)
+    stored = (value.const_value for g in model.graphs() for value in g.initializers.values())
+    weights = (tensor.dtype for tensor in stored if tensor is not None)
+    bodies: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    nodes = (node for body in bodies for node in body.all_nodes())
+    made = (_made(each) for node in nodes for each in node.attributes.values())
+    return any(dtype in _FLOAT8 for dtype in (*weights, *made))
+
+
+def _made(attribute: ir.Attr) -> ir.DataType | None:
+    """The type of a tensor in an attribute, or that which an attribute names."""
+    if attribute.is_ref():
+        return None
+    if attribute.type == ir.AttributeType.TENSOR:
+        return attribute.as_tensor().dtype
+    if attribute.name in ("to", "output_dtype") and attribute.type == ir.AttributeType.INT:
+        return ir.DataType(attribute.as_int())
+    return None
 
 
 def _folders(model: ir.Model) -> set[str]:

@@ -624,3 +624,32 @@ def test_convert(folder, run):
     assert code == 2
     assert "has no DequantizeLinear with a block size" in err
     assert not (folder / "more.onnx").exists()
+
+
+def test_the_version(run):
+    code, out, _ = run("--version")
+    assert (code, out) == (0, f"onnxq {onnxq.__version__}\n")
+
+
+def test_a_defect_is_one_line_unless_it_is_looked_for(folder, run, monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise ZeroDivisionError("by\nnothing")
+
+    monkeypatch.setattr("onnxq.pipeline.make_plan", fail)
+    command = (
+        "quantize",
+        "model.onnx",
+        "-o",
+        "out.onnx",
+        "--preset",
+        "int4",
+        "--target",
+        "ort-cpu",
+    )
+    code, out, err = run(*command)
+    assert (code, out, err.count("\n")) == (70, "", 1)
+    assert "`onnxq quantize model.onnx` met: ZeroDivisionError: by nothing. " in err
+    assert "--debug" in err
+    with pytest.raises(ZeroDivisionError):
+        run(*command, "--debug")
+    assert not (folder / "out.onnx").exists()

@@ -214,3 +214,17 @@ def test_accuracy_levels_are_for_int4():
         resolve("int4", {"weights": {"accuracy_level": 3}})
     with pytest.raises(RecipeError, match="preset int8 has no accuracy_level"):
         resolve("int8", {"weights": {"accuracy_level": 4}})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "given"),
+    [({"exclude": "*lm_head*"}, ()), ({}, "*lm_head*"), ({"exclude": ["*lm_head*"]}, ())],
+)
+def test_one_pattern_is_no_list_of_letters(recipe, given):
+    assert resolve("int4", recipe, given).exclude == ("*lm_head*",)
+
+
+@pytest.mark.parametrize("wrong", [None, 5])
+def test_what_is_no_pattern(wrong):
+    with pytest.raises(RecipeError, match=f"exclude: {wrong} is no pattern of names"):
+        resolve("int4", {"exclude": wrong})

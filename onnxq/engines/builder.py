@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnx_ir.passes import common
+
 import onnxq
 from onnxq import io
 from onnxq.attestation import Attestation, OpAttestation
@@ -21,6 +23,7 @@ from onnxq.engines import backend, manifest, wrong_numbers
 from onnxq.engines.attest import attest, planned_products, read_layers
 from onnxq.engines.shapes import Profile, profiles
 from onnxq.errors import EngineError, FallbackError, TargetError
+from onnxq.passes.prepare.inline import Inline
 from onnxq.passes.prepare.name_everything import NameEverything
 from onnxq.passes.prepare.separate_dims import SeparateDims
 from onnxq.progress import progress
@@ -102,8 +105,11 @@ def build(
     io.ensure_writable(output, own)
     io.ensure_writable(manifest.path_of(output))
     backend.load(target.backend)
+    # Exporters hold zero points in Constant nodes, and Q/DQ in functions.
+    lift = common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
+    repaired = Inline()(own).modified | lift(own).modified
     wrong_numbers.refuse(own)
-    repaired = SeparateDims()(own).modified | NameEverything()(own).modified
+    repaired |= SeparateDims()(own).modified | NameEverything()(own).modified
     found = profiles(own, shapes or {})
     with io.staging(output) as folder:
         if isinstance(model, (str, os.PathLike)) and not repaired:

@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from onnxq.passes.edit import constant
 
+DOMAINS = ("", "ai.onnx", "com.microsoft")  # of the same QuantizeLinear and DequantizeLinear
 # Ops that hand on what they read: whoever quantizes before them means the op behind them.
 _PASSES_ON = (
     *("Transpose", "Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze", "Cast"),
@@ -16,7 +17,7 @@ _PASSES_ON = (
 def dequantize_before(value: ir.Value | None) -> ir.Node | None:
     """The DequantizeLinear that `value` comes from, through ops that only hand values on."""
     node = value.producer() if value is not None else None
-    while node is not None and not node.domain:
+    while node is not None and node.domain in DOMAINS:
         if node.op_type == "DequantizeLinear":
             return node
         scaled = node.op_type == "Mul" and constant(node.inputs[1]) is not None

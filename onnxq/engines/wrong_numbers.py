@@ -12,7 +12,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from onnxq.engines.attest import PRODUCTS
-from onnxq.engines.codes import code_type, dequantize_before
+from onnxq.engines.codes import DOMAINS, code_type, dequantize_before
 from onnxq.errors import EngineError
 
 _AGAIN = "Quantize the float model for this target: onnxq quantize --target."
@@ -25,7 +25,7 @@ def refuse(model: ir.Model) -> None:
         EngineError: The message names the node.
     """
     for node in model.graph.all_nodes():
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and not node.domain:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.domain in DOMAINS:
             _refuse_unsigned(node)
             _refuse_ragged(node)
         elif node.op_type in PRODUCTS and len(node.inputs) > 1:

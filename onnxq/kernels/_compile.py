@@ -7,6 +7,8 @@ branches, which is what the compiler turns into vector instructions of whatever 
 
 from __future__ import annotations
 
+import sys
+from functools import cache, partial
 from typing import Any
 
 from numba import njit, types
@@ -14,8 +16,28 @@ from numba import njit, types
 
 def kernel(*signatures: Any) -> Any:
     """Decorate a function to be compiled for `signatures`, or for its callers if there is none."""
-    options: Any = {"cache": True, "nogil": True, "error_model": "numpy"}
-    return njit(list(signatures), **options) if signatures else njit(**options)
+    given = [list(signatures)] if signatures else []
+    compiled: Any = partial(njit, *given, nogil=True, error_model="numpy")
+
+    def compile_(function: Any) -> Any:
+        try:
+            return compiled(cache=True)(function)
+        except (RuntimeError, OSError) as failure:
+            if "cache" not in str(failure) and not isinstance(failure, OSError):
+                raise
+            _note_once()
+            return compiled()(function)
+
+    return compile_
+
+
+@cache
+def _note_once() -> None:
+    print(
+        "note: no folder for compiled code can be written (NUMBA_CACHE_DIR names one): it is "
+        "compiled in memory, in every run",
+        file=sys.stderr,
+    )
 
 
 def array(dtype: Any, ndim: int, *, written: bool = False) -> types.Array:

@@ -164,3 +164,22 @@ def test_a_builder_that_dies_takes_nothing_with_it(int8, tmp_path, monkeypatch):
     with pytest.raises(EngineError, match="tensorrt_rtx ended with exit code 1"):
         onnxq.build(int8, tmp_path / "e", target="rtx-sm89", shapes=SHAPES)
     assert [f.name for f in tmp_path.iterdir()] == ["conv.onnx"]
+
+
+@pytest.mark.parametrize("domain", ["", "com.microsoft"])
+def test_zero_points_in_constant_nodes(domain, tmp_path):
+    """As TorchScript exports of fake quantization have them."""
+    model = quantized_by_hand("float")
+    value = model.graph.initializers.pop("w_z")
+    constant = ir.node("Constant", [], {"value": value.const_value}, name="zero")
+    constant.outputs[0].name = "zero_point"
+    value.replace_all_uses_with(constant.outputs[0])
+    model.graph.insert_before(model.graph[0], constant)
+    for node in model.graph:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.inputs) > 2:
+            node.domain = domain
+    if domain:
+        model.opset_imports[domain] = 1
+    onnxq.save(model, tmp_path / "qat.onnx")
+    built = onnxq.build(tmp_path / "qat.onnx", tmp_path / "e", target="rtx-sm89")
+    assert built.attestation.summary() == {"planned": 1, "proven": 1, "float": 0, "unproven": 0}

@@ -49,6 +49,16 @@ def test_unsigned_codes(ops):
         wrong_numbers.refuse(model)
 
 
+def test_unsigned_codes_of_onnx_runtime_s_own_ops():
+    """The builder takes them for the standard ones, and their codes for signed."""
+    inputs = "float[1, 32] x, float w_s, uint8 w_u"
+    ops = "[q] q = com.microsoft.QuantizeLinear(x, w_s, w_u) "
+    ops += "y = com.microsoft.DequantizeLinear(q, w_s, w_u)"
+    model = with_weights(f"g ({inputs}) => (float[1, 32] y) {{ {ops} }}")
+    with pytest.raises(EngineError, match=r"'q' has unsigned .* read them as signed"):
+        wrong_numbers.refuse(model)
+
+
 def test_a_type_given_by_attribute_is_signed():
     wrong_numbers.refuse(
         with_weights(
