@@ -85,7 +85,7 @@ def run(command, folder):
 
 def test_the_commands(folder):
     lines = [line[2:] for text in blocks("console") for line in text.splitlines()]
-    assert len(lines) == 19
+    assert len(lines) == 20
     said = {line: run(line, folder) for line in lines}
     assert "int8" in said[lines[0]]
     assert "unproven: 0" in said[next(line for line in lines if "inspect yolo.engine" in line)]
