@@ -58,6 +58,9 @@ def _options(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of a defect (exit code 70).")
+    ] = False,
 ) -> None:
     """Quantize ONNX models for the hardware that they will run on, and prove what runs."""
 
@@ -472,6 +475,7 @@ def main() -> None:
     # Threads of NumPy's BLAS need not spin while they wait. NumPy, not imported yet, reads this.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     warnings.showwarning = lambda message, *_args, **_kwargs: say(f"warning: {message}")
+    # Known before the options are read, and wherever it stands.
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:

@@ -23,8 +23,7 @@ def made_dense(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model without sparse tensors: itself if it has none, else a copy.
 
     Raises:
-        ModelError: A sparse tensor is not valid, or too large; a value has a type that no tensor,
-            sequence or optional is.
+        ModelError: A sparse tensor is not valid, or too large.
     """
     if not any(_sparse_places(proto)):
         return proto

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from onnxq.errors import OnnxqError
 from onnxq.externals import read_when_asked
 from onnxq.fields import GRAPH_INITIALIZER, MODEL_GRAPH, TENSOR_RAW_DATA, field_header
 from onnxq.writebehind import WriteBehind
@@ -153,12 +154,27 @@ def _skeleton(
             shape=ir.Shape(tensor.shape.numpy()),
             name=value.name or "",
         )
-    skeleton = ir.to_proto(outline)
+    skeleton = as_proto(outline)
     protos = [proto for proto in skeleton.graph.initializer if proto.external_data]
     return [
         _Streamed(proto, tensor, *place)
         for proto, (_, tensor), place in zip(protos, large, places, strict=True)
     ], skeleton
+
+
+def as_proto(model: ir.Model) -> onnx.ModelProto:
+    """`model` as a message, for which its weights are computed.
+
+    Raises:
+        OnnxqError: A weight cannot be computed.
+    """
+    try:
+        return ir.to_proto(model)
+    except ir.serde.SerdeError as failure:
+        cause: BaseException | None = failure
+        while cause is not None and not isinstance(cause, OnnxqError):
+            cause = cause.__cause__
+        raise cause or failure from failure
 
 
 def _is_streamed(tensor: ir.TensorProtocol) -> bool:

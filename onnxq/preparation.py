@@ -51,7 +51,7 @@ def table_of(
     if min_runtime is not None:
         target = target.on_runtime(parse_release(min_runtime))
     elif not target.builds_engines and (release := runtime.installed_release()) is not None:
-        target = _on_installed(target, parse_release(release))
+        target = _on_installed(target, release)
     if target.depends_on_vnni(recipe.preset):
         return target.on_cpu(has_vnni=has_vnni() if cpu_has_vnni is None else cpu_has_vnni)
     if cpu_has_vnni is not None:

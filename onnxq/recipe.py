@@ -376,14 +376,7 @@ def resolve(
         given = _read(Path(recipe))
     else:
         given = {}
-    name = given.get("preset", preset_name)
-    if name is None:
-        raise RecipeError(
-            "Neither a preset nor a recipe that names one is given.",
-            f"Choose a preset: {', '.join(PRESETS)}.",
-        )
-    if preset_name is not None and preset_name != name:
-        raise RecipeError(f"The preset is '{preset_name}', and the recipe says '{name}'.")
+    name = _preset_name(given, preset_name)
     base = _fields(preset(name), has_data=has_data)
     budget = {"size_budget": size_budget, "bits_per_weight": bits_per_weight}
     given |= _bits_and_budget(given, bits, budget)
@@ -405,6 +398,28 @@ def resolve(
         return Recipe.model_validate(merged)
     except ValidationError as failure:
         raise RecipeError(f"The recipe is wrong: {_problems(failure)}.") from failure
+
+
+def _preset_name(given: Mapping[str, Any], preset_name: str | None) -> str:
+    """The preset that a recipe or its user names.
+
+    Raises:
+        RecipeError: Neither does, or they name two.
+    """
+    name = given.get("preset", preset_name)
+    if name is None:
+        raise RecipeError(
+            "Neither a preset nor a recipe that names one is given.",
+            f"Choose a preset: {', '.join(PRESETS)}.",
+        )
+    if not isinstance(name, str):
+        raise RecipeError(
+            f"The recipe is wrong: preset: {name!r} is no name.",
+            f"Choose a preset: {', '.join(PRESETS)}.",
+        )
+    if preset_name is not None and preset_name != name:
+        raise RecipeError(f"The preset is '{preset_name}', and the recipe says '{name}'.")
+    return name
 
 
 def _patterns(given: object) -> tuple[object, ...]:

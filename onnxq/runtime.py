@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from onnxq import io
 from onnxq.errors import DataError, MissingPackageError, ModelError, OnnxqError, OutputError
-from onnxq.onnxfile import stored_bytes
+from onnxq.onnxfile import as_proto, stored_bytes
 from onnxq.types import Array
 from onnxq.weightfile import refer_to_files
 
@@ -101,7 +101,7 @@ def session(
         if len(folders) <= 1 and _bytes_in_memory(model) <= _PROTOBUF_SAFE_BYTES:
             # The weights in files are mapped into memory, not copied.
             options.add_session_config_entry(_FOLDER, next(iter(folders), ""))
-            loaded = load(ir.to_proto(model).SerializeToString())
+            loaded = load(as_proto(model).SerializeToString())
         else:
             with _copied(model) as path:
                 loaded = load(str(path))
@@ -149,12 +149,13 @@ def fitted(session: ort.InferenceSession, feed: Mapping[str, Array]) -> dict[str
     return found
 
 
-def installed_release() -> str | None:
-    """The release of ONNX Runtime at hand, such as "1.32.0"; None if there is none."""
+def installed_release() -> tuple[int, int] | None:
+    """The release of ONNX Runtime at hand, a nightly one too, such as (1, 32); None without one."""
     try:
-        return str(_onnxruntime().__version__)
+        major, minor = str(_onnxruntime().__version__).split(".")[:2]
     except MissingPackageError:
         return None
+    return int(major), int(minor)
 
 
 def _onnxruntime() -> Any:  # noqa: ANN401

@@ -629,6 +629,7 @@ def test_convert(folder, run):
 def test_the_version(run):
     code, out, _ = run("--version")
     assert (code, out) == (0, f"onnxq {onnxq.__version__}\n")
+    assert "--debug" in run("--help")[1]
 
 
 def test_a_defect_is_one_line_unless_it_is_looked_for(folder, run, monkeypatch):

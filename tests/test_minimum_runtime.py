@@ -207,3 +207,19 @@ def test_inspect_and_the_page_say_it(tmp_path):
 def test_a_plan_for_an_older_release():
     plan = onnxq.plan(of(LANGUAGE), preset="int4", target="ort-cpu", min_runtime="1.18")
     assert [op.node for op in plan.ops] == ["up", "top"]
+
+
+@pytest.mark.parametrize("release", ["1.33.0.dev20261120001", "1.33.0", "1.32.0+cu13"])
+def test_a_nightly_runtime_is_no_older_one(release, monkeypatch):
+    monkeypatch.setattr("onnxruntime.__version__", release)
+    plan = onnxq.plan(of(LANGUAGE), preset="int4", target="ort-cpu", bits=2)
+    assert plan.target.min_runtime is None
+    assert len(plan.ops) == 3
+
+
+def test_an_older_runtime_at_hand_gets_what_it_runs(monkeypatch):
+    monkeypatch.setattr("onnxruntime.__version__", "1.23.2")
+    with pytest.raises(
+        TargetError, match=r"'ort-cpu' in ONNX Runtime 1\.23 has no kernel .* 2 bits"
+    ):
+        onnxq.plan(of(LANGUAGE), preset="int4", target="ort-cpu", bits=2)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxq import onnxfile
+from onnxq.errors import ModelError
 from onnxq.onnxfile import stored_bytes, write_model, write_outline
 
 DTYPES = [
@@ -181,3 +182,19 @@ def test_bytes_stored():
     packed = np.ones((3, 5), ml_dtypes.int4)
     assert stored_bytes(model_of({"a": packed, "b": np.ones(2, np.float32)})) == 8 + 8
     assert stored_bytes(model_of({"text": ["a", "bc"]})) == 3
+
+
+def test_a_weight_that_cannot_be_computed_is_told_in_its_own_words(tmp_path):
+    """Also a small one, which is written with the graph, whose writer wraps every error."""
+
+    def fail():
+        raise ModelError("The weight 'w' is too large.")
+
+    small = ir.LazyTensor(fail, ir.DataType.FLOAT, ir.Shape([2]), name="w")
+    model = ir.from_onnx_text(
+        '<ir_version: 10, opset_import: ["" : 17]> '
+        "g (float[2] x) => (float[2] y) <float[2] w = {1.0, 2.0}> { y = Add(x, w) }"
+    )
+    model.graph.initializers["w"].const_value = small
+    with pytest.raises(ModelError, match=r"^The weight 'w' is too large\.$"):
+        write_model(model, tmp_path / "m.onnx", "inside")

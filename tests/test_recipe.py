@@ -224,6 +224,12 @@ def test_one_pattern_is_no_list_of_letters(recipe, given):
     assert resolve("int4", recipe, given).exclude == ("*lm_head*",)
 
 
+@pytest.mark.parametrize("wrong", [5, ["int4"]])
+def test_what_is_no_preset(wrong):
+    with pytest.raises(RecipeError, match=r"preset: .* is no name\. Choose a preset: int8"):
+        resolve(None, {"preset": wrong})
+
+
 @pytest.mark.parametrize("wrong", [None, 5])
 def test_what_is_no_pattern(wrong):
     with pytest.raises(RecipeError, match=f"exclude: {wrong} is no pattern of names"):

@@ -111,13 +111,20 @@ def read_layers(log: Path) -> list[Layer]:
         return list(_layers(lines))
 
 
-def attest(planned: Iterable[PlannedProduct], layers: Iterable[Layer]) -> Attestation:
-    """Compare what is planned with what the engine does."""
+def attest(planned: Iterable[PlannedProduct], layers: Iterable[Layer], by: str = "") -> Attestation:
+    """Compare what is planned with what the engine does.
+
+    Args:
+        planned: What the model asks for.
+        layers: Of the engine.
+        by: What built the engine, with its version, in words.
+    """
     by_node: dict[str, list[Layer]] = {}
     for layer in layers:
         for node in layer.nodes:
             by_node.setdefault(node, []).append(layer)
-    return Attestation(tuple(_verdict(op, by_node.get(op.node, [])) for op in planned))
+    ops = tuple(_verdict(op, by_node.get(op.node, [])) for op in planned)
+    return Attestation(ops, by)
 
 
 def _codes(value: ir.Value | None) -> str | None:

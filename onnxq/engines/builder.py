@@ -121,7 +121,8 @@ def build(
         started = time.monotonic()
         version = _run_worker(target, source, folder, found)
         seconds = time.monotonic() - started
-        attestation = attest(planned_products(own), read_layers(folder / "log"))
+        by = f"{target.backend} {version}"
+        attestation = attest(planned_products(own), read_layers(folder / "log"), by)
         if attestation.failed and not allow_fallback:
             raise _fallback(target, attestation)
         engine = folder / "engine"

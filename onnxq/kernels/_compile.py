@@ -23,7 +23,7 @@ def kernel(*signatures: Any) -> Any:
         try:
             return compiled(cache=True)(function)
         except (RuntimeError, OSError) as failure:
-            if "cache" not in str(failure) and not isinstance(failure, OSError):
+            if isinstance(failure, RuntimeError) and "cache" not in str(failure):
                 raise
             _note_once()
             return compiled()(function)

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias, TypeVar
 from onnxq import minimum_runtime, registry
 from onnxq.errors import TargetError
 from onnxq.minimum_runtime import MinimumRuntime
-from onnxq.onnxruntime_ops import Version
+from onnxq.onnxruntime_ops import OLDEST, Version
 from onnxq.types import QuantSpec
 
 Backend: TypeAlias = Literal["onnxruntime", "tensorrt_rtx", "tensorrt"]
@@ -331,8 +331,8 @@ def _in_runtime(support: WeightOnlySupport | No, version: Version) -> WeightOnly
     if isinstance(support, No):
         return support
     known = minimum_runtime
-    bits = tuple(bits for bits in support.bits if known.PRODUCTS[bits] <= version)
-    tables = tuple(bits for bits in support.bits if known.TABLES[bits] <= version)
+    bits = tuple(bits for bits in support.bits if known.PRODUCTS.get(bits, OLDEST) <= version)
+    tables = tuple(bits for bits in support.bits if known.TABLES.get(bits, OLDEST) <= version)
     first = MinimumRuntime(min(known.TABLES.values()))
     return replace(
         support,
@@ -343,7 +343,9 @@ def _in_runtime(support: WeightOnlySupport | No, version: Version) -> WeightOnly
         else No(f"tables in codes came with ONNX Runtime {first.release}"),
         tied_bits=tables if version >= known.TABLES_OF_BYTES else (),
         float_zero_points=tuple(
-            bits for bits in support.float_zero_points if known.FLOAT_ZERO_POINTS[bits] <= version
+            bits
+            for bits in support.float_zero_points
+            if known.FLOAT_ZERO_POINTS.get(bits, OLDEST) <= version
         ),
     )
 

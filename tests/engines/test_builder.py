@@ -61,6 +61,8 @@ def test_an_engine_and_its_manifest(int8, tmp_path):
     assert manifest == json.loads(built.manifest.read_text())
     assert manifest["target"] == "rtx-sm89"
     assert manifest["backend"]["package"] == "tensorrt_rtx"
+    version = manifest["backend"]["version"]
+    assert manifest["attestation"]["by"] == f"tensorrt_rtx {version}"
     assert manifest["shapes"] == {"x": "1x32x16x16:1x32x16x16:1x32x16x16"}
     assert manifest["model"] == {
         "path": str(int8),
